@@ -1,0 +1,1 @@
+"""et: plugin-based transfer learning for language and image-language models."""

@@ -1,0 +1,26 @@
+"""The settings of a run: their schema, how files and overrides become one, and messages with a key's path."""
+
+from et_core.config.load import Loaded, load_config
+from et_core.config.schema import (
+    ComponentConfig,
+    DataConfig,
+    ModelConfig,
+    PluginsConfig,
+    RunConfig,
+    TrainConfig,
+    to_dict,
+)
+from et_core.config.validate import check_arguments
+
+__all__ = [
+    "ComponentConfig",
+    "DataConfig",
+    "Loaded",
+    "ModelConfig",
+    "PluginsConfig",
+    "RunConfig",
+    "TrainConfig",
+    "check_arguments",
+    "load_config",
+    "to_dict",
+]

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+
+def also(*names: str, default: Any) -> Any:
+    """A field with its *default* that knows what other tools call it, for the message about an unknown key."""
+    if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata={"also": names})
+    return field(default=default, metadata={"also": names})
+
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(kw_only=True)
+class ComponentConfig:
+    """A registered component by *name*; all other keys are its own arguments. A plain string is short for the name."""
+
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """A model reference; other keys are the family's own settings. A plain string is short for ``ref``.
+
+    *tokenizer* takes the tokenizer of another reference, which fresh weights (``@init``) may need.
+    """
+
+    ref: str = also("name", "path", "model_name", "pretrained", default="")
+    tokenizer: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """Where the rows are and how they are read. *columns* maps the app's roles to columns of the file."""
+
+    train: Any = also("train_file", "training", default=None)
+    dev: Any = also("validation", "valid", "eval", "dev_file", default=None)
+    """A file as for *train*, or a fraction of *train* to hold out, drawn with the seed."""
+
+    columns: dict[str, str] = also("fields", "schema", default={})
+    max_length: Positive = also("max_seq_length", "sequence_length", "max_len", default=128)
+    truncation: Literal["right", "left"] = "right"
+    """The side at which a text longer than *max_length* tokens is cut."""
+
+    limit: Positive | None = also("max_train_samples", "num_samples", default=None)
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    header: bool = True
+    column_names: list[str] = also("names", default=[])
+    """Names for the columns of a file without a header."""
+
+    separator: str | None = also("sep", "delimiter", default=None)
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """How the run is trained. *batch_size* is rows per optimiser step over all processes."""
+
+    epochs: Annotated[float, Field(gt=0)] = also("num_epochs", "num_train_epochs", default=3.0)
+    max_steps: Positive | None = also("steps", "num_steps", default=None)
+    """Stop after so many optimiser steps; the schedule ends there too."""
+
+    batch_size: Positive = also("per_device_train_batch_size", "train_batch_size", "bs", default=32)
+    token_budget: Positive = also("max_tokens", default=16384)
+    """The most padded tokens that one forward pass takes. A larger batch is computed in parts, with the same result."""
+
+    accumulate: Positive = also("gradient_accumulation_steps", default=1)
+    """Compute each batch in at least so many parts, to save memory. The result is the same."""
+
+    optimizer: str = also("optim", default="adamw")
+    lr: Annotated[float, Field(gt=0)] = also("learning_rate", default=5.0e-5)
+    layer_decay: Share = also("llrd", "layerwise_lr_decay", default=1.0)
+    """Each layer below the top learns at this fraction of the rate of the one above it."""
+
+    warmup: Rate = also("warmup_ratio", "warmup_steps", "warmup_proportion", default=0.1)
+    """Below 1 a fraction of all steps, else a number of steps."""
+
+    schedule: str = also("lr_scheduler_type", "lr_decay", "scheduler", default="linear")
+    weight_decay: Rate = also("weight_decay_ratio", default=0.01)
+    clip_norm: Annotated[float, Field(gt=0)] | None = also("max_grad_norm", "gradient_clip", default=1.0)
+    precision: Literal["auto", "fp32", "bf16"] = also("bf16", "fp16", "amp", "dtype", default="auto")
+    seed: Count = 42
+    eval_every: Literal["epoch"] | Positive | None = also("eval_strategy", "evaluation_strategy", "eval_steps", default="epoch")
+    """Evaluate on dev after each epoch, or each so many steps; null only at the end."""
+
+    keep_best: str | None = also("metric_for_best_model", "load_best_model_at_end", default="auto")
+    """The dev metric that picks the weights to keep; auto is the app's main one, null keeps the last weights."""
+
+    patience: Positive | None = also("early_stopping_patience", "early_stopping", default=None)
+    """Stop after so many evaluations without a better one."""
+
+    checkpoint_every: Positive | None = also("save_steps", "save_strategy", default=None)
+    """Also save a checkpoint each so many steps; one is saved at each evaluation in any case."""
+
+    keep_checkpoints: Positive = also("save_total_limit", default=2)
+    log_every: Positive = also("logging_steps", default=10)
+    freeze: list[str] = also("frozen", "freeze_layers", default=[])
+    """Parameters that stay as they are: shell patterns over names, or prefixes such as ``backbone`` or ``blocks.0``."""
+
+    trackers: list[str] = also("report_to", "logger", default=[])
+
+
+@dataclass(kw_only=True)
+class PluginsConfig:
+    """What the run needs installed (``et-bert>=0.1``), and single Python files with hooks to load besides."""
+
+    required: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """All settings of a run, as they stand in its config.yaml."""
+
+    app: ComponentConfig = also("task", default=ComponentConfig())
+    model: ModelConfig = also("backbone", default=ModelConfig())
+    data: DataConfig = also("dataset", default=DataConfig())
+    train: TrainConfig = also("training", "trainer", default=TrainConfig())
+    metrics: list[str] | Literal["auto"] = also("metric", default="auto")
+    strategy: ComponentConfig = also("distributed", default=ComponentConfig(name="single"))
+    plugins: PluginsConfig = field(default_factory=PluginsConfig)
+    output: str | None = also("output_dir", "out", default=None)
+
+
+SHORT_FORMS = {"app": "name", "strategy": "name", "model": "ref"}
+"""Sections that may be written as a string, and the key that the string is."""
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Plain values as they would be written in a file; ``load_config`` reads them back to an equal config."""
+    values = dataclasses.asdict(config)
+    for section in SHORT_FORMS:
+        options = values[section].pop("options")
+        values[section] |= options
+    if values["model"]["tokenizer"] is None:
+        del values["model"]["tokenizer"]
+    for section, short in SHORT_FORMS.items():
+        if set(values[section]) == {short}:
+            values[section] = values[section][short]
+    return values

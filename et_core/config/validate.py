@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from et_core.config.schema import SHORT_FORMS, RunConfig
+from et_core.errors import ConfigError
+from et_core.registry import close_names
+
+T = TypeVar("T")
+
+
+def build_config(values: Mapping[str, Any]) -> RunConfig:
+    """Turn plain nested values into a RunConfig; ConfigError names the first wrong key with its path."""
+    return _build(RunConfig, values, "")
+
+
+def _build(cls: type[T], values: Any, path: str) -> T:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path} is {values!r}: expected keys and values.")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls, include_extras=True)
+    open_ended = path in SHORT_FORMS
+    arguments: dict[str, Any] = {"options": {}} if open_ended else {}
+    for key, value in values.items():
+        here = f"{path}.{key}" if path else str(key)
+        if key in fields and key != "options":
+            nested = dataclasses.is_dataclass(hints[key])
+            arguments[key] = _build(hints[key], value, here) if nested else check_value(hints[key], value, here)
+        elif open_ended:
+            arguments["options"][str(key)] = value
+        else:
+            raise ConfigError(f"{here} is not a setting. {_suggest(here)}")
+    return cls(**arguments)
+
+
+def check_arguments(
+    target: Callable[..., Any], options: Mapping[str, Any], *, where: str, owner: str, given: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Check the keys a user wrote against the signature of the component they are for, before anything runs.
+
+    *where* is the section ("model"), *owner* what the message calls the component; *given* are parameters that are not
+    the user's to set. Returns the values, converted to the annotated types.
+    """
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    parameters = [
+        name
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD) and name not in given
+    ]
+    checked = {}
+    for key, value in options.items():
+        if key not in parameters:
+            close = close_names(key, parameters, count=1)
+            suggestion = f" Did you mean {close[0]!r}?" if close else ""
+            known = ", ".join(parameters) or "none"
+            raise ConfigError(f"{where}.{key} is not an argument of {owner}.{suggestion} Arguments: {known}.")
+        checked[key] = check_value(hints.get(key, Any), value, f"{where}.{key}")
+    return checked
+
+
+def check_value(hint: Any, value: Any, path: str) -> Any:
+    """Return *value* as the type *hint* says, or raise ConfigError."""
+    error = ConfigError(f"{path} is {value!r}: expected {describe(hint)}.")
+    if isinstance(value, bool) and not _admits_bool(hint):
+        raise error
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValidationError as cause:
+        raise error from cause
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    if dataclasses.is_dataclass(hint):
+        return TypeAdapter(hint)
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def describe(hint: Any) -> str:
+    """What a value of the type *hint* is, in words."""
+    if isinstance(hint, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
+        return describe(hint.__value__)
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin is Annotated:
+        return describe(arguments[0]) + _bounds(arguments[1:])
+    if origin is Literal:
+        return " or ".join(repr(argument) for argument in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(argument) for argument in arguments)
+    if origin in (list, tuple):
+        return "a list"
+    if origin is dict:
+        return "keys and values"
+    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+    dict: "keys and values",
+    list: "a list",
+}
+
+
+def _bounds(annotations: Iterable[Any]) -> str:
+    words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
+    parts = [
+        f"{word} {getattr(bound, name)}"
+        for annotation in annotations
+        for bound in getattr(annotation, "metadata", ())
+        for name, word in words.items()
+        if hasattr(bound, name)
+    ]
+    return f" {' and '.join(parts)}" if parts else ""
+
+
+def _admits_bool(hint: Any) -> bool:
+    if hint in (bool, Any):
+        return True
+    return any(_admits_bool(argument) for argument in typing.get_args(hint) if argument is not hint)
+
+
+def _suggest(path: str) -> str:
+    known = dict(_known_keys(RunConfig, ""))
+    leaf = path.rpartition(".")[2]
+    section = path.rpartition(".")[0]
+    for key, others in known.items():
+        if leaf in others and (key.rpartition(".")[0] == section or "." not in path):
+            return f"Did you mean {key}?"
+    siblings = [key for key in known if key.rpartition(".")[0] == section]
+    close = close_names(path, siblings, count=1) or [
+        key for key in known if key.rpartition(".")[2] == leaf or leaf in known[key]
+    ] or close_names(path, known, count=1)
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"Settings{f' of {section}' if section in known else ''}: {', '.join(key.rpartition('.')[2] for key in siblings)}."
+
+
+def _known_keys(cls: type, path: str) -> Iterable[tuple[str, tuple[str, ...]]]:
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if field.name == "options":
+            continue
+        here = f"{path}.{field.name}" if path else field.name
+        yield here, tuple(field.metadata.get("also", ()))
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from _known_keys(hints[field.name], here)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from et_core.interfaces.evaluation import Evaluation
+from et_core.interfaces.example import Example, Row
+from et_core.interfaces.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Role:
+    """A column that an app reads. *type* is what the value should be; a *target* is needed only to train or evaluate."""
+
+    type: type
+    help: str
+    required: bool = True
+    target: bool = False
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """The head an app needs: the family's own for *task* where it has one, else the registered head *name*."""
+
+    task: str
+    name: str
+    needs: frozenset[str]
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """A registered loss with its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+Run = Callable[[Sequence[Example]], Mapping[str, np.ndarray]]
+"""Runs the model over examples and gives its outputs, in their order."""
+
+
+class App(ABC):
+    """What a user wants done. Works with any backbone that provides what its head needs.
+
+    The keyword arguments of the class are the settings that may stand beside ``app:`` in a config.
+    """
+
+    roles: ClassVar[Mapping[str, Role]]
+    prediction: ClassVar[type]
+    """A dataclass: the fields of one predicted row."""
+
+    view: ClassVar[str]
+    """How a page shows a prediction, such as "classes"."""
+
+    objective: ClassVar[str] = "supervised"
+    """The registered objective that trains it."""
+
+    needs: ClassVar[frozenset[str]]
+    """What any head of this app needs of a backbone; checked before data is read."""
+
+    @abstractmethod
+    def fit(self, rows: Iterable[Row]) -> None:
+        """Learn label names or ranges from training rows, which may be read more than once."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What ``fit`` and ``calibrate`` learned, as plain JSON values."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def head(self) -> HeadSpec: ...
+
+    @abstractmethod
+    def loss(self) -> LossSpec: ...
+
+    @abstractmethod
+    def encode(
+        self, rows: Sequence[Row], tokenizer: Tokenizer, *, max_length: int, accepts: frozenset[str], truncation: str = "right"
+    ) -> list[Example]:
+        """Turn rows into examples, with targets where the rows have them. One row may give several windows.
+
+        A row that cannot be used raises ``Row.error``, which names file, line and column.
+        """
+
+    @abstractmethod
+    def decode(self, outputs: Mapping[str, np.ndarray], examples: Sequence[Example]) -> list[Any]:
+        """One ``prediction`` a row, in row order. NumPy alone, so that exported models share it."""
+
+    @abstractmethod
+    def evaluation(self, metrics: Sequence[str] | None = None) -> Evaluation:
+        """A fresh accumulator; *metrics* by registered name, or None for those that fit the labels."""
+
+    def calibrate(self, evaluation: Evaluation) -> bool:
+        """Tune on a dev set what is tuned after training; return whether anything changed."""
+        return False
+
+    def predict(self, rows: Sequence[Row], encode: Callable[[Sequence[Row]], list[Example]], run: Run) -> Iterator[Any]:
+        """Predict *rows* in order; sequential tasks, where one answer feeds the next, override this."""
+        examples = encode(rows)
+        yield from self.decode(run(examples), examples)

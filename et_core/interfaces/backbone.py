@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from et_core.interfaces.head import Head
+from et_core.interfaces.inputs import Features, Inputs
+
+if TYPE_CHECKING:
+    from et_core.interfaces.artifact import Artifact
+    from et_core.interfaces.tokenizer import Tokenizer
+
+
+class Backbone(nn.Module, ABC):
+    """An encoder family. One class serves every size of it; the registry knows it by its family name."""
+
+    accepts: ClassVar[frozenset[str]]
+    """Of "text" (one text, pairs joined), "texts" (two separate ones), "marks", "image", "decoder"."""
+
+    provides: ClassVar[frozenset[str]]
+    """Of "tokens", "pooled", "layers", "attentions", "queries-keys-values"."""
+
+    tokenizer: ClassVar[str] = "pretrained"
+    """The registered tokenizer that the family is used with."""
+
+    @dataclass
+    class Options:
+        """The keys a user may write beside the reference. Each has a default; None keeps the checkpoint's value."""
+
+    hidden_size: int
+    """Width of ``tokens`` and ``pooled``."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, options: Any, *, tokenizer: Tokenizer, artifact: Artifact | None = None) -> Backbone:
+        """Build from *options* (an instance of ``Options``) and, where given, an artifact's config and weights."""
+
+    @abstractmethod
+    def forward(self, inputs: Inputs, *, want: frozenset[str] = frozenset()) -> Features:
+        """Encode; *want* names entries of ``Features.extra`` ("layers", "attentions", "queries-keys-values")."""
+
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """The repeated layers, lowest first: what sharding and checkpointing wrap, and layer-wise lr decay counts."""
+
+    @abstractmethod
+    def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
+        """The content of config.json for this backbone with these heads by task; holds ``model_type``."""
+
+    def native_head(self, task: str, **spec: Any) -> Head | None:
+        """The head that the family's own library has for *task*, with that library's parameter names, or None."""
+        return None
+
+    def layout(self, heads: Mapping[str, Head]) -> dict[str, Tensor]:
+        """The live tensors under the names of model.safetensors; saving writes them, loading copies into them.
+
+        A family of another library uses that library's names, native heads included. Tensors that have no place in it
+        (marks, other heads) are left out: they go to extra.safetensors.
+        """
+        return {f"backbone.{name}": tensor for name, tensor in self.state_dict(keep_vars=True).items()}
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """What a backbone offers besides when it can write text."""
+
+    def generate(self, inputs: Inputs, options: Mapping[str, Any]) -> Tensor:
+        """Token ids [B, T] by greedy search, beam search or sampling, as *options* say."""

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from et_core.interfaces.example import Example, Row
+from et_core.interfaces.figures import Figure
+
+
+class Metric(ABC):
+    """One figure over a labelled set, accumulated so that the outputs of a large set are never all in memory."""
+
+    higher_is_better: ClassVar[bool] = True
+
+    def __init__(self, *, labels: Sequence[str] = ()) -> None:
+        """*labels* are the names of the classes; empty for real-valued targets."""
+        self.labels = tuple(labels)
+
+    @abstractmethod
+    def update(self, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
+        """Add rows.
+
+        Single label: *predictions* and *targets* [B] are class indices, *scores* [B, C] logits. Multi-label:
+        *predictions* and *targets* [B, C] are 0 or 1, *scores* [B, C] logits. Real-valued: all three are [B].
+        """
+
+    @abstractmethod
+    def compute(self) -> float:
+        """The figure over all rows so far; nan where it is not defined."""
+
+
+class Evaluation(ABC):
+    """One pass over a labelled set: an app's metrics and what its report shows."""
+
+    @abstractmethod
+    def update(self, outputs: Mapping[str, np.ndarray], examples: Sequence[Example]) -> None:
+        """Add a batch; the first axis of every output runs over *examples*."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """All figures by name, the main one first."""
+
+    @abstractmethod
+    def figures(self, read: Callable[[Sequence[int]], list[Row]]) -> list[Figure]:
+        """What the report shows; *read* fetches rows of the set by their index."""

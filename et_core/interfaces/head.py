@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from et_core.interfaces.inputs import Features
+
+
+class Head(nn.Module, ABC):
+    """The layers between a backbone's features and an app's outputs. Never computes a loss."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"pooled"})
+    """What the backbone must provide: "pooled", "tokens", or entries of ``Features.extra``."""
+
+    @abstractmethod
+    def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:
+        """Compute named outputs, such as ``{"logits": [B, C]}``.
+
+        *positions* [N] picks entries of the flattened [B * L] tokens where only those are to be scored.
+        """

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from et_core.interfaces.inputs import Batch
+from et_core.interfaces.model import Model
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser's share of a step: which parameters it moves, how, how often, and on which split of the data.
+
+    *parameters* are shell patterns over the objective's parameter names. None takes the run's own setting. Phases on
+    the same split share a step's batch. A phase with ``every=k`` acts in each k-th step.
+    """
+
+    name: str = "main"
+    parameters: tuple[str, ...] = ("*",)
+    optimizer: str | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+    every: int = 1
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands. *rng* is seeded by run and step and equal on all ranks.
+
+    *all_gather* joins a tensor [B, ...] of every rank along the first axis; gradients reach this rank's own part.
+    """
+
+    index: int
+    phase: str
+    rng: np.random.Generator
+    all_gather: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weighted summand of a loss, as a sum and a count."""
+
+    sum: Tensor
+    count: Tensor
+    weight: float = 1.0
+
+
+class Objective(nn.Module, ABC):
+    """What a training step minimises. The strategy wraps it whole, so parameters of its own are synchronised too."""
+
+    static_graph: bool = True
+    """Whether every step of a phase runs the same graph over the same parameters."""
+
+    def phases(self) -> list[Phase]:
+        """The optimisers of a step, in order."""
+        return [Phase()]
+
+    @abstractmethod
+    def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        """The count of every term that ``forward`` gives for *batch*, known before anything is computed.
+
+        The loop sums them over all parts of a step on all ranks, so that gradients are exact under any split.
+        """
+
+    @abstractmethod
+    def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
+        """The terms of the loss, by the names that the log shows."""
+
+    @abstractmethod
+    def result(self) -> Model:
+        """The model that the run saves: the student, the discriminator, the derived cell."""

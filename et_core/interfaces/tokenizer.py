@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token windows of a list of texts; a long text gives several when a stride is set.
+
+    *sources* says which text each window is of. *offsets* are character spans in the text that a token is of (segment
+    0 or 1), *words* the word each token belongs to; both are empty unless they were asked for.
+    """
+
+    ids: list[list[int]]
+    segments: list[list[int]]
+    sources: list[int]
+    offsets: list[list[tuple[int, int]]] = field(default_factory=list)
+    words: list[list[int | None]] = field(default_factory=list)
+
+
+class Tokenizer(ABC):
+    """Text to token ids. Loaded from a model folder, or fitted on the training data where there is none."""
+
+    trainable: ClassVar[bool] = False
+    """Whether ``fit`` can learn a vocabulary."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def pad_id(self) -> int: ...
+
+    @abstractmethod
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        max_length: int,
+        stride: int = 0,
+        truncation: str = "right",
+        offsets: bool = False,
+    ) -> Encoded:
+        """Encode texts, each joined with its pair where *pairs* are given.
+
+        At most *max_length* tokens a window, special tokens included; what does not fit is cut at the *truncation*
+        side ("right" or "left", the longer text first), or with *stride* > 0 goes into further windows that overlap by
+        so many tokens.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short hash that changes when the same text would give other ids."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write into the folder *path*, so that ``load`` gives an equal tokenizer."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path) -> Tokenizer:
+        """Read from the folder *path*; ArtifactError where its files are missing or broken."""
+
+    @classmethod
+    def fit(cls, texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
+        """Learn a vocabulary of at most *vocab_size* from *texts*; only where ``trainable``."""
+        raise TypeError(f"{cls.__name__} cannot be fitted on data")

@@ -1,0 +1,26 @@
+"""Names: plugin discovery, the registries that plugins fill, and model references. Imports no component until asked."""
+
+from et_core.registry.entry import Entry, resolve_target
+from et_core.registry.kinds import KINDS, Kind
+from et_core.registry.plugin import Plugin, Status
+from et_core.registry.plugins import GROUP, PluginSet, plugins, refresh, registry
+from et_core.registry.ref import ModelRef
+from et_core.registry.registry import Registry, close_names, join_or
+
+__all__ = [
+    "GROUP",
+    "KINDS",
+    "Entry",
+    "Kind",
+    "ModelRef",
+    "Plugin",
+    "PluginSet",
+    "Registry",
+    "Status",
+    "close_names",
+    "join_or",
+    "plugins",
+    "refresh",
+    "registry",
+    "resolve_target",
+]
