@@ -10,12 +10,11 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from et_core.config.schema import SHORT_FORMS, RunConfig, to_dict
+from et_core.config.schema import IN_MEMORY, SHORT_FORMS, RunConfig, is_rows, to_dict
 from et_core.config.validate import build_config
 from et_core.errors import ConfigError
 
 Overrides = Mapping[str, Any] | Sequence[str]
-_IN_MEMORY = ("train", "dev")
 
 
 @dataclass(frozen=True)
@@ -130,19 +129,14 @@ def _spell_out(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_rows(key: str, value: Any) -> bool:
-    """Whether *value* is data held in memory instead of a path, a list of paths or a fraction."""
-    if key not in {f"data.{name}" for name in _IN_MEMORY}:
-        return False
-    if isinstance(value, (list, tuple)):
-        return any(not isinstance(item, (str, Path)) for item in value)
-    return not isinstance(value, (str, Path, int, float, type(None)))
+    return key in {f"data.{name}" for name in IN_MEMORY} and is_rows(value)
 
 
 def _take_memory(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     data = values.get("data")
     if not isinstance(data, Mapping):
         return {}, values
-    rows = {name: data[name] for name in _IN_MEMORY if name in data and _is_rows(f"data.{name}", data[name])}
+    rows = {name: data[name] for name in IN_MEMORY if name in data and _is_rows(f"data.{name}", data[name])}
     return rows, {**values, "data": {key: value for key, value in data.items() if key not in rows}}
 
 
@@ -156,18 +150,9 @@ def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
 
 
 def _origins(run: RunConfig, lines: Mapping[str, str], layers: Iterable[tuple[Mapping[str, Any], str]]) -> dict[str, str]:
-    values = dict(_leaves(_spell_out(to_dict(_without_rows(run)))))
+    values = dict(_leaves(_spell_out(to_dict(run))))
     origins = dict.fromkeys(values, "default")
     origins.update({key: origin for key, origin in lines.items() if key in origins})
     for keys, name in layers:
         origins.update({key: name for key in keys if key in origins})
     return origins
-
-
-def _without_rows(run: RunConfig) -> RunConfig:
-    shallow = copy.copy(run)
-    shallow.data = copy.copy(run.data)
-    for name in _IN_MEMORY:
-        if _is_rows(f"data.{name}", getattr(run.data, name)):
-            setattr(shallow.data, name, "(in memory)")
-    return shallow

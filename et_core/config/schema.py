@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -137,9 +138,27 @@ SHORT_FORMS = {"app": "name", "strategy": "name", "model": "ref"}
 """Sections that may be written as a string, and the key that the string is."""
 
 
+IN_MEMORY = ("train", "dev")
+"""The settings of ``data`` that may be rows in memory instead of a path."""
+
+
+def is_rows(value: Any) -> bool:
+    """Whether *value* is data held in memory instead of a path, a list of paths or a fraction."""
+    if isinstance(value, (list, tuple)):
+        return any(not isinstance(item, (str, Path)) for item in value)
+    return not isinstance(value, (str, Path, int, float, type(None)))
+
+
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Plain values as they would be written in a file; ``load_config`` reads them back to an equal config."""
-    values = dataclasses.asdict(config)
+    """Plain values as they would be written in a file; ``load_config`` reads them back to an equal config.
+
+    Data held in memory is only mentioned.
+    """
+    data = dataclasses.replace(config.data)
+    for name in IN_MEMORY:
+        if is_rows(getattr(data, name)):
+            setattr(data, name, "(in memory)")
+    values = dataclasses.asdict(dataclasses.replace(config, data=data))
     for section in SHORT_FORMS:
         options = values[section].pop("options")
         values[section] |= options

@@ -3,13 +3,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from et_core.interfaces.evaluation import Evaluation
 from et_core.interfaces.example import Example, Row
 from et_core.interfaces.tokenizer import Tokenizer
+from et_core.registry import registry
+
+if TYPE_CHECKING:
+    from et_core.interfaces.backbone import Backbone
+    from et_core.interfaces.head import Head
+    from et_core.interfaces.loss import Loss
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,13 @@ class HeadSpec:
     needs: frozenset[str]
     spec: Mapping[str, Any] = field(default_factory=dict)
 
+    def build(self, backbone: Backbone) -> Head:
+        """The head on top of *backbone*."""
+        head = backbone.native_head(self.task, **self.spec) if self.task else None
+        if head is None:
+            head = registry("heads").create(self.name, hidden_size=backbone.hidden_size, **self.spec)
+        return head
+
 
 @dataclass(frozen=True)
 class LossSpec:
@@ -38,6 +51,10 @@ class LossSpec:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Loss:
+        loss: Loss = registry("losses").create(self.name, **self.arguments)
+        return loss
 
 
 Run = Callable[[Sequence[Example]], Mapping[str, np.ndarray]]
@@ -66,6 +83,10 @@ class App(ABC):
     @abstractmethod
     def fit(self, rows: Iterable[Row]) -> None:
         """Learn label names or ranges from training rows, which may be read more than once."""
+
+    def check(self, row: Row) -> None:
+        """Raise ``Row.error`` if *row* cannot be learned from; called before ``fit`` where bad rows are to be skipped."""
+        return
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

@@ -34,6 +34,9 @@ class Backbone(nn.Module, ABC):
     hidden_size: int
     """Width of ``tokens`` and ``pooled``."""
 
+    max_length: int | None = None
+    """The most tokens that the model has positions for; None where there is no limit."""
+
     @classmethod
     @abstractmethod
     def build(cls, options: Any, *, tokenizer: Tokenizer, artifact: Artifact | None = None) -> Backbone:
@@ -50,6 +53,9 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         """The content of config.json for this backbone with these heads by task; holds ``model_type``."""
+
+    def restrict(self, needs: frozenset[str]) -> None:
+        """Drop the parts that only serve what nobody *needs*: parameters without a gradient stop data-parallel engines."""
 
     def native_head(self, task: str, **spec: Any) -> Head | None:
         """The head that the family's own library has for *task*, with that library's parameter names, or None."""

@@ -2,10 +2,11 @@
 
 from et_core.registry.entry import Entry, resolve_target
 from et_core.registry.kinds import KINDS, Kind
-from et_core.registry.plugin import Plugin, Status
-from et_core.registry.plugins import GROUP, PluginSet, plugins, refresh, registry
+from et_core.registry.names import close_names, join_or
+from et_core.registry.plugin import GROUP, Plugin, Status
+from et_core.registry.plugin_set import PluginSet, plugins, refresh, registry
 from et_core.registry.ref import ModelRef
-from et_core.registry.registry import Registry, close_names, join_or
+from et_core.registry.registries import Registry
 
 __all__ = [
     "GROUP",

@@ -28,20 +28,23 @@ class Entry:
     deprecated: str | None = None
 
     def __post_init__(self) -> None:
+        kind = KINDS[self.kind].name
+        if not isinstance(self.aliases, tuple):
+            raise PluginError(f"{self.provider} registers the {kind} {self.name!r} with aliases that are not a tuple.")
         for name in (self.name, *self.aliases):
             if not _NAME.fullmatch(name):
                 raise PluginError(
-                    f"{self.distribution} registers the {self.kind} name {name!r}. Names are lower case letters and "
-                    "digits, joined by single '-' or '.'."
+                    f"{self.provider} registers the {kind} name {name!r}. Names are lower case letters and digits, "
+                    "joined by single '-' or '.'."
                 )
         if not _TARGET.fullmatch(self.target):
             raise PluginError(
-                f"{self.distribution} registers {self.kind} {self.name!r} with the target {self.target!r}. "
+                f"{self.provider} registers the {kind} {self.name!r} with the target {self.target!r}. "
                 "A target is 'module:attribute' or 'module:table[key]'."
             )
         if not self.summary.strip() or "\n" in self.summary or len(self.summary) > _SUMMARY_WIDTH:
             raise PluginError(
-                f"{self.distribution} registers {self.kind} {self.name!r} with a summary of {len(self.summary)} "
+                f"{self.provider} registers the {kind} {self.name!r} with a summary of {len(self.summary)} "
                 f"characters. It must be one line of 1 to {_SUMMARY_WIDTH}."
             )
 
@@ -58,7 +61,7 @@ class Entry:
         kind = KINDS[self.kind]
         try:
             found = resolve_target(self.target)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ComponentError(
                 f"{kind.name} {self.name!r} from {self.provider} failed to import.\n"
                 f"  target: {self.target}\n"
@@ -71,7 +74,8 @@ class Entry:
             wanted = "an instance" if kind.instances else "a subclass"
             raise ComponentError(
                 f"{kind.name} {self.name!r} from {self.provider} is not {wanted} of {interface.__name__}.\n"
-                f"  target: {self.target}"
+                f"  target: {self.target}\n"
+                f"  found:  {_describe(found)}"
             )
         return found
 
@@ -87,3 +91,9 @@ def resolve_target(target: str) -> Any:
 
 def _is_subclass(found: object, interface: type) -> bool:
     return isinstance(found, type) and issubclass(found, interface)
+
+
+def _describe(found: object) -> str:
+    if isinstance(found, type):
+        return f"the class {found.__module__}.{found.__qualname__}"
+    return f"an object of type {type(found).__name__}"

@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from et_core.registry.entry import Entry
 
+GROUP = "et.plugins"
+"""The group of entry points that a plugin declares."""
+
 
 class Status(StrEnum):
     """What became of a plugin that was found."""
@@ -23,11 +26,20 @@ class Plugin:
     version: str
     status: Status
     reason: str = ""
+    """Why it is not usable, as what follows its name: "failed to load: ..."."""
+
     entries: tuple[Entry, ...] = ()
-    error: Exception | None = None
+    error: BaseException | None = None
+    """What was raised, with its traceback."""
+
     origin: str = ""
     """The file, for a plugin that a run's config names."""
 
     @property
     def provider(self) -> str:
         return f"{self.distribution} {self.version}"
+
+    @property
+    def problem(self) -> str:
+        """The whole sentence that says why it is not usable."""
+        return f"{self.provider} {self.reason}" if self.reason else ""

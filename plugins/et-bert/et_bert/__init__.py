@@ -1,1 +1,1 @@
-"""x"""
+"""The BERT family on transformers' classes, and presets for its usual checkpoints."""

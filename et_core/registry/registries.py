@@ -1,24 +1,35 @@
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from et_core.errors import AmbiguousNameError, UnknownNameError
 from et_core.registry.entry import Entry
 from et_core.registry.kinds import Kind
+from et_core.registry.names import close_names, join_or, natural_key, normalize
 
 T = TypeVar("T")
+
+_FEW = 20
+
+
+class Hints(Protocol):
+    """What else is known about a name that is not registered."""
+
+    def explain(self, kind: Kind, name: str) -> str | None: ...
+
+    def unusable(self) -> str | None: ...
 
 
 class Registry(Generic[T]):
     """The names of one kind. Only ``get`` and ``create`` import anything, and only the target that was asked for."""
 
-    def __init__(self, kind: Kind, entries: Iterable[Entry] = (), *, hint: Callable[[Kind, str], str | None] | None = None):
+    def __init__(self, kind: Kind, entries: Iterable[Entry] = (), *, hints: Hints | None = None) -> None:
         self.kind = kind
         self._entries = tuple(entries)
-        self._hint = hint
+        self._hints = hints
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -35,7 +46,7 @@ class Registry(Generic[T]):
 
     def find(self, name: str) -> Entry:
         """Return what is known about *name* without importing it; *name* may be qualified as ``distribution/name``."""
-        candidates = self._candidates(name)
+        candidates = self._candidates(name) if isinstance(name, str) else []
         if not candidates:
             raise UnknownNameError(self._unknown(name))
         if len(candidates) > 1:
@@ -44,7 +55,11 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> type[T]:
         """Import what *name* stands for and check that it is what this kind asks for."""
-        found: type[T] = self.find(name).load()
+        entry = self.find(name)
+        if entry.deprecated is not None:
+            text = f"{self.kind.name} {name!r} from {entry.provider} is deprecated: {entry.deprecated}"
+            warnings.warn(text, FutureWarning, stacklevel=2)
+        found: type[T] = entry.load()
         return found
 
     def create(self, name: str, **kwargs: Any) -> T:
@@ -52,61 +67,57 @@ class Registry(Generic[T]):
         return self.get(name)(**kwargs)
 
     def _candidates(self, name: str) -> list[Entry]:
-        distribution, _, bare = name.rpartition("/")
-        found = [
-            entry
-            for entry in self._entries
-            if bare in (entry.name, *entry.aliases) and distribution in ("", entry.distribution)
-        ]
-        if distribution:
-            return found
-        replaced = {entry.replaces for entry in found}
-        kept = [entry for entry in found if entry.distribution not in replaced]
+        qualifier, slash, bare = name.rpartition("/")
+        found = [entry for entry in self._entries if bare in (entry.name, *entry.aliases)]
+        if slash:
+            return [entry for entry in found if entry.distribution == normalize(qualifier)]
+        replaced = {(entry.distribution, entry.replaces) for entry in found}
         # Two plugins that replace each other cancel out: the user has to choose, not the order of loading.
-        return kept or found
+        overruled = {old for new, old in replaced if (old, new) not in replaced}
+        return [entry for entry in found if entry.distribution not in overruled] or found
 
     def _ambiguous(self, name: str, candidates: list[Entry]) -> str:
-        width = max(len(entry.qualified) for entry in candidates)
-        rows = [f"  {entry.qualified:<{width}}   ({entry.provider})" for entry in sorted(candidates, key=lambda e: e.qualified)]
+        rows = sorted(f"  {entry.qualified}   ({entry.provider})" for entry in candidates)
+        others = "the other" if len(candidates) == 2 else "the others"
         return (
             f"{self.kind.name} {name!r} is registered by {len(candidates)} installed plugins. "
-            "Say which one, or uninstall the other:\n" + "\n".join(rows)
+            f"Say which one, or uninstall {others}:\n" + "\n".join(rows)
         )
 
-    def _unknown(self, name: str) -> str:
+    def _unknown(self, name: object) -> str:
+        if not isinstance(name, str):
+            return (
+                f"a {self.kind.name} is named by text, not {name!r} of type {type(name).__name__}.\n{self._listing('')}"
+            )
         lines = [f"unknown {self.kind.name} {name!r}."]
-        hint = self._hint(self.kind, name.rpartition("/")[2]) if self._hint else None
-        known = sorted({n for entry in self._entries for n in (entry.name, *entry.aliases)}, key=natural_key)
+        hint = self._hints.explain(self.kind, name) if self._hints else None
         if hint:
             lines.append(hint)
-        elif close := close_names(name, known):
+        elif close := close_names(name, self._spellings(qualified="/" in name)):
             lines.append(f"Did you mean {join_or(close)}?")
         lines.append(self._listing(name))
+        unusable = self._hints.unusable() if self._hints and not hint else None
+        if unusable:
+            lines.append(unusable)
         return "\n".join(lines)
+
+    def _spellings(self, *, qualified: bool) -> list[str]:
+        return sorted(
+            {
+                f"{entry.distribution}/{name}" if qualified else name
+                for entry in self._entries
+                for name in (entry.name, *entry.aliases)
+            }
+        )
 
     def _listing(self, name: str) -> str:
         names = self.names()
         if not names:
-            return f"No installed plugin registers any {self.kind.name}. Run 'et plugins list'."
+            return f"No installed plugin registers any {self.kind.name}."
         if len(names) <= _FEW:
             return f"Registered {self.kind.plural}: {', '.join(names)}."
         near = close_names(name, names, count=5, cutoff=0.0)
-        return f"{len(names)} {self.kind.plural} are registered, among them {', '.join(near)}. See: et list {self.kind.plural}"
-
-
-_FEW = 20
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def close_names(name: str, known: Iterable[str], *, count: int = 2, cutoff: float = 0.6) -> list[str]:
-    """The *known* names most like *name*, best first."""
-    import difflib  # only an error path needs it, and every command would pay for it
-
-    return difflib.get_close_matches(name, list(known), n=count, cutoff=cutoff)
-
-
-def join_or(names: Iterable[str]) -> str:
-    return " or ".join(repr(name) for name in names)
+        return (
+            f"{len(names)} {self.kind.plural} are registered, among them {', '.join(near)}. "
+            f"See: et list {self.kind.plural}"
+        )

@@ -1,0 +1,3 @@
+from et_core.cli.main import main
+
+main()

@@ -1,0 +1,182 @@
+"""What can be done with a config or a run: the one place that composes training, inference and reports."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from et_core.config import RunConfig, load_config, to_dict
+from et_core.config.schema import is_rows
+from et_core.inference import Run
+from et_core.interfaces import Artifact
+from et_core.registry import ModelRef
+from et_core.report import ReportData, write_card, write_report
+from et_core.runfolder import RunFolder, write_json, write_text
+from et_core.sources import resolve as resolve_ref
+from et_core.training import Outcome, check_config, check_strategy, train_worker
+
+
+def train(
+    config: str | Path | Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    *,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Run:
+    """Train, and return the finished run.
+
+    *config* is a YAML file or nested values; *overrides* ``{"train.epochs": 1}`` or ``["train.epochs=1"]``. With
+    *resume* a run that was stopped goes on from its newest checkpoint; one that is finished is only loaded. *progress*
+    shows a bar or lines on standard error; None shows it on a terminal.
+    """
+    run_config = load_config(config, overrides).config
+    run_config.output = run_config.output or _default_output(config, run_config)
+    _make_paths_absolute(run_config)
+    check_config(run_config)
+    strategy = check_strategy(run_config)
+    path = Path(run_config.output)
+    if strategy.is_main:
+        folder = RunFolder.create(path, resume=resume)
+        if resume and folder.results_file.exists():
+            return Run.load(path)
+        write_text(folder.config_file, _as_yaml(run_config))
+    show = sys.stderr.isatty() if progress is None else progress
+    strategy.launch(train_worker, run_config, path, resume, show, write_reports)
+    return Run.load(path)
+
+
+def load(path: str | Path, *, precision: str = "auto") -> Run:
+    """Open a finished run; *precision* is "auto", "fp32" or "bf16"."""
+    return Run.load(path, precision=precision)
+
+
+def resolve(ref: str | ModelRef) -> Artifact:
+    """Find the files behind a model reference, fetching them if need be."""
+    return resolve_ref(ref)
+
+
+def write_reports(outcome: Outcome) -> None:
+    """Write what a finished run leaves for people, and last of all results.json, which marks it as finished."""
+    config, position = outcome.config, outcome.position
+    config.model.ref = str(outcome.parts.artifact.ref)
+    write_text(outcome.folder.config_file, _as_yaml(config))
+    if outcome.skipped_total:
+        lines = (json.dumps({"where": row.where, "reason": row.reason, "raw": row.raw}) for row in outcome.skipped)
+        write_text(outcome.folder.skipped_file, "".join(f"{line}\n" for line in lines))
+    data = _report_data(outcome)
+    write_report(data, outcome.folder.report)
+    write_card(data, outcome.folder.card)
+    results = {
+        "metrics": {"dev": outcome.metrics} if outcome.metrics else {},
+        "epochs": round(position.step / outcome.plan.steps_per_epoch, 4),
+        "steps": position.step,
+        "best_step": position.best_step,
+        "precision": outcome.plan.precision,
+        "device": outcome.device,
+        "parameters": outcome.parameters,
+        "train_rows": len(outcome.parts.train),
+        "dev_rows": len(outcome.parts.dev) if outcome.parts.dev is not None else 0,
+        "skipped_rows": outcome.skipped_total,
+        "training_seconds": round(position.seconds, 3),
+        "total_seconds": round(outcome.seconds, 3),
+        "rows_per_second": round(position.rows / max(position.seconds, 1e-9), 2),
+        "tokens_per_second": round(position.tokens / max(position.seconds, 1e-9), 1),
+        "notes": outcome.notes,
+        "versions": _versions(),
+    }
+    write_json(outcome.folder.results_file, results)
+
+
+def _report_data(outcome: Outcome) -> ReportData:
+    config, parts, position = outcome.config, outcome.parts, outcome.position
+    facts = {
+        "training rows": f"{len(parts.train):,}",
+        "dev rows": f"{len(parts.dev):,}" if parts.dev is not None else "none",
+        "parameters": f"{outcome.parameters / 1e6:.1f} M",
+        "steps": f"{position.step:,} ({position.step / outcome.plan.steps_per_epoch:.2g} epochs)",
+        "training time": _duration(position.seconds),
+        "speed": f"{position.rows / max(position.seconds, 1e-9):,.0f} rows/s",
+        "precision": outcome.plan.precision,
+        "device": outcome.device,
+        "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
+    }
+    notes = list(outcome.notes)
+    if outcome.skipped_total:
+        notes.append(f"{outcome.skipped_total} rows were left out: see {outcome.folder.skipped_file.name}")
+    dev_rows = parts.dev_rows
+    figures = outcome.evaluation.figures(dev_rows.take) if outcome.evaluation and dev_rows is not None else []
+    name = outcome.folder.path.name
+    return ReportData(
+        title=name,
+        app=config.app.name,
+        model=str(parts.artifact.ref),
+        task_line=_task_line(outcome),
+        command=f"et train {outcome.folder.config_file} output=NEW_FOLDER",
+        facts=facts,
+        config=to_dict(config),
+        metrics={"dev": outcome.metrics} if outcome.metrics else {},
+        history=outcome.folder.read_metrics(),
+        figures=figures,
+        notes=notes,
+        model_license=parts.artifact.license,
+        usage=_usage(outcome.folder.path),
+        best_step=position.best_step,
+    )
+
+
+def _task_line(outcome: Outcome) -> str:
+    described = outcome.parts.bundle.model.backbone.config(outcome.parts.bundle.model.heads_by_task)
+    labels = list(described.get("id2label", {}).values())
+    shown = ", ".join(str(label) for label in labels[:12]) + (", ..." if len(labels) > 12 else "")
+    return f"{len(labels)} labels: {shown}" if len(labels) > 1 else "a number"
+
+
+def _usage(path: Path) -> dict[str, str]:
+    return {
+        "command line": f"et predict {path} --input new.tsv --output predictions.jsonl",
+        "Python": f'import et_core as et\n\nrun = et.load("{path}")\nrun.predict(["..."])',
+        "transformers": (
+            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+            f'model = AutoModelForSequenceClassification.from_pretrained("{path}/model")\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{path}/model")'
+        ),
+    }
+
+
+def _versions() -> dict[str, str]:
+    names = ("et-core", "torch", "transformers", "tokenizers")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _default_output(config: str | Path | Mapping[str, Any] | None, run_config: RunConfig) -> str:
+    if isinstance(config, (str, Path)):
+        return f"runs/{Path(config).stem}"
+    source = run_config.data.train
+    name = Path(source).name.partition(".")[0] if isinstance(source, (str, Path)) else ""
+    return f"runs/{name or run_config.app.name or 'run'}"
+
+
+def _make_paths_absolute(config: RunConfig) -> None:
+    """Plugin files are needed again wherever the run is used; other paths stay as they were written."""
+    config.plugins.files = [str(Path(file).resolve()) for file in config.plugins.files]
+
+
+def _as_yaml(config: RunConfig) -> str:
+    values = to_dict(config)
+    for name in ("train", "dev"):
+        if is_rows(getattr(config.data, name)):
+            values["data"][name] = f"(in memory, {len(getattr(config.data, name))} rows)"
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    return text

@@ -1,0 +1,62 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from et_core.errors import ConfigError
+
+json_option: Callable[..., Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def columns_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--columns", multiple=True, metavar="ROLE=COLUMN", help="Which column plays a role, where it differs from training."
+    )(command)
+
+
+def bad_rows_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    choice = click.Choice(["stop", "skip"])
+    return click.option("--on-bad-row", type=choice, help="What to do with rows that cannot be used.")(command)
+
+
+def parse_columns(pairs: Iterable[str]) -> dict[str, str] | None:
+    columns = {}
+    for pair in pairs:
+        role, equals, column = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--columns {pair!r}: write ROLE=COLUMN, such as text=sentence.")
+        columns[role] = column
+    return columns or None
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns padded to their widest cell, the last one free; plain text, so that it pipes well."""
+    table = [tuple(columns), *(tuple(row) for row in rows)]
+    widths = [max(len(row[index]) for row in table) for index in range(len(columns) - 1)]
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*cells, row[-1]]).rstrip())
+
+
+def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
+    from rich.console import Console
+
+    from et_core.report import metrics_table
+
+    Console().print(metrics_table(metrics))
+
+
+def show_log(level: int = logging.INFO) -> None:
+    """Send what the library has to say to standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("et").setLevel(level)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import click
+
+from et_core.cli.options import print_metrics, show_log
+
+
+@click.command("train")
+@click.argument("config", required=False)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option("--quiet", is_flag=True, help="No progress, no table.")
+def command(config: str | None, overrides: tuple[str, ...], resume: bool, quiet: bool) -> None:  # noqa: FBT001
+    """Train a model from CONFIG, a YAML file, and settings such as train.epochs=1; the file may be left out.
+
+    \b
+    et train sst2.yaml model=bert-base-en@zoo train.epochs=3
+    et train app=classification model=minilm-l6-en data.train=train.tsv data.dev=0.1
+    """
+    if config is not None and "=" in config:
+        config, overrides = None, (config, *overrides)
+    show_log()
+    from et_core import api
+
+    run = api.train(config, list(overrides), resume=resume, progress=not quiet)
+    if quiet:
+        return
+    if run.metrics:
+        print_metrics(run.results["metrics"])
+    click.echo(f"\nmodel    {run.folder.model}\nreport   {run.report}\n")
+    click.echo(f"Next:    et predict {run.path} --input FILE --output predictions.jsonl")

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tokenizers import Encoding
+from tokenizers import Tokenizer as Backend
+
+from et_core.errors import ArtifactError
+from et_core.interfaces import Encoded, Tokenizer
+
+_PAD_TOKENS = ("[PAD]", "<pad>")
+
+# Case, accents, digits, rare words, other scripts and an emoji: what tokenizers of different versions disagree about.
+_PROBE = "Déjà vu: 3.5 naïve co-operators didn't re-tokenise https://a.b/c?d=1 \u4f60\u597d\u4e16\u754c \U0001f600 ÄÖÜß"
+
+
+class PretrainedTokenizer(Tokenizer):
+    """A tokenizer of the tokenizers library, as it lies beside a checkpoint in transformers' layout."""
+
+    trainable: ClassVar[bool] = True
+
+    def __init__(self, backend: Backend, settings: dict[str, Any] | None = None) -> None:
+        # Files often carry the truncation and padding of whoever saved them, which would apply silently.
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._settings = settings or {}
+        self._truncation: tuple[int, int, str, str] | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._backend.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def pad_id(self) -> int:
+        named = self._settings.get("pad_token")
+        named = named.get("content") if isinstance(named, dict) else named
+        for token in (named, *_PAD_TOKENS):
+            if token is not None and (found := self._backend.token_to_id(token)) is not None:
+                return int(found)
+        return 0
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        max_length: int,
+        stride: int = 0,
+        truncation: str = "right",
+        offsets: bool = False,
+    ) -> Encoded:
+        """As the interface says; with *stride* and *pairs* it is the pair that goes on in further windows."""
+        strategy = "only_second" if stride and pairs is not None else "longest_first"
+        self._set_truncation(max_length, stride, strategy, truncation)
+        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        run = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
+        encoded = Encoded([], [], [])
+        for source, encoding in enumerate(run(inputs)):
+            windows = (encoding, *encoding.overflowing) if stride else (encoding,)
+            for window in windows:
+                _append(encoded, window, source, offsets)
+        return encoded
+
+    def fingerprint(self) -> str:
+        self._set_truncation(512, 0, "longest_first", "right")
+        ids = self._backend.encode(_PROBE, _PROBE[:9]).ids
+        return hashlib.sha256(json.dumps([self.vocab_size, self.pad_id, ids]).encode()).hexdigest()[:16]
+
+    def save(self, path: Path) -> None:
+        self._backend.no_truncation()
+        self._truncation = None
+        path.mkdir(parents=True, exist_ok=True)
+        self._backend.save(str(path / "tokenizer.json"))
+        settings = {key: value for key, value in self._settings.items() if key not in _MACHINE_KEYS}
+        (path / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> PretrainedTokenizer:
+        file = path / "tokenizer.json"
+        if not file.is_file():
+            return cls._convert(path)
+        try:
+            backend = Backend.from_file(str(file))
+        except Exception as error:  # noqa: BLE001 - the library raises the base class
+            raise ArtifactError(f"{file} cannot be read as a tokenizer: {error}") from error
+        config = path / "tokenizer_config.json"
+        return cls(backend, json.loads(config.read_text("utf-8")) if config.is_file() else {})
+
+    @classmethod
+    def _convert(cls, path: Path) -> PretrainedTokenizer:
+        from transformers import AutoTokenizer  # slow to import, and only older checkpoints need it
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{path} holds no tokenizer (tokenizer.json, or the vocabulary files of its family)."
+            ) from error
+        return cls(
+            tokenizer.backend_tokenizer, {"tokenizer_class": type(tokenizer).__name__, "pad_token": tokenizer.pad_token}
+        )
+
+    @classmethod
+    def fit(cls, texts: Iterable[str], *, vocab_size: int) -> PretrainedTokenizer:
+        """Learn a lower-casing WordPiece vocabulary as BERT's."""
+        from tokenizers import BertWordPieceTokenizer
+
+        learner = BertWordPieceTokenizer(lowercase=True)
+        learner.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=2, show_progress=False)
+        backend = Backend.from_str(learner.to_str())
+        special = [backend.token_to_id(token) for token in ("[CLS]", "[SEP]")]
+        from tokenizers.processors import BertProcessing
+
+        backend.post_processor = BertProcessing(("[SEP]", special[1]), ("[CLS]", special[0]))
+        tokens = {
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "mask_token": "[MASK]",
+        }
+        return cls(backend, {"tokenizer_class": "BertTokenizer", "do_lower_case": True, **tokens})
+
+    def _set_truncation(self, max_length: int, stride: int, strategy: str, direction: str) -> None:
+        wanted = (max_length, stride, strategy, direction)
+        if wanted != self._truncation:
+            self._backend.enable_truncation(max_length, stride=stride, strategy=strategy, direction=direction)
+            self._truncation = wanted
+
+
+_MACHINE_KEYS = (
+    "name_or_path",
+    "vocab_file",
+    "tokenizer_file",
+    "max_length",
+    "pad_to_multiple_of",
+    "pad_token_type_id",
+    "stride",
+)
+
+
+def _append(encoded: Encoded, window: Encoding, source: int, offsets: bool) -> None:
+    encoded.ids.append(window.ids)
+    encoded.segments.append(window.type_ids)
+    encoded.sources.append(source)
+    if offsets:
+        encoded.offsets.append(window.offsets)
+        encoded.words.append(window.word_ids)

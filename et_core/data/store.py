@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from et_core.interfaces import Example
+
+_GROUPS = ("inputs", "targets", "extra")
+_FORMAT = 1
+_LIMIT_BYTES = 20 * 2**30
+
+
+class ExampleStore:
+    """Encoded examples in a memory-mapped Arrow file: random access without holding them in memory."""
+
+    def __init__(self, path: Path) -> None:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        self._chunks = [_Chunk(batch) for batch in table.to_batches() if batch.num_rows]
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._chunks)])
+        self.lengths = (
+            np.concatenate([chunk.lengths for chunk in self._chunks]) if self._chunks else np.zeros(0, np.int64)
+        )
+        """Tokens of each example."""
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Example:
+        chunk = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._chunks[chunk][index - int(self._starts[chunk])]
+
+    def take(self, indices: Iterable[int]) -> list[Example]:
+        return [self[int(index)] for index in indices]
+
+
+class _Chunk:
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.rows = batch.column("row").to_numpy()
+        self._columns: list[tuple[str, str, np.ndarray, np.ndarray | None, tuple[int, ...]]] = []
+        self.lengths = np.ones(batch.num_rows, np.int64)
+        for field in batch.schema:
+            group, _, name = field.name.partition(".")
+            if group not in _GROUPS:
+                continue
+            column = batch.column(field.name)
+            if not pa.types.is_large_list(field.type):
+                self._columns.append((group, name, column.to_numpy(zero_copy_only=False), None, ()))
+                continue
+            offsets = column.offsets.to_numpy()
+            trailing = tuple(json.loads((field.metadata or {}).get(b"shape", b"[]")))
+            self._columns.append((group, name, column.values.to_numpy(), offsets, trailing))
+            if group == "inputs" and name.endswith(".ids"):
+                self.lengths = np.maximum(self.lengths, np.diff(offsets))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        found: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
+        for group, name, values, offsets, trailing in self._columns:
+            if offsets is None:
+                found[group][name] = values[index]
+            else:
+                flat = values[offsets[index] : offsets[index + 1]]
+                found[group][name] = flat.reshape(-1, *trailing) if trailing else flat
+        return Example(found["inputs"], found["targets"], int(self.rows[index]), found["extra"])
+
+
+def write_store(path: Path, chunks: Iterator[list[Example]]) -> None:
+    """Write *chunks* of examples, all with the same fields, to *path*."""
+    writer = None
+    with pa.OSFile(str(path), "wb") as sink:
+        for examples in chunks:
+            if not examples:
+                continue
+            batch = _record_batch(examples)
+            if writer is None:
+                writer = pa.ipc.new_file(sink, batch.schema)
+            writer.write_batch(batch)
+        if writer is None:
+            writer = pa.ipc.new_file(sink, pa.schema([pa.field("row", pa.int64())]))
+        writer.close()
+
+
+def _record_batch(examples: Sequence[Example]) -> pa.RecordBatch:
+    fields = [pa.field("row", pa.int64())]
+    columns: list[pa.Array] = [pa.array([example.row for example in examples], pa.int64())]
+    for group in _GROUPS:
+        for name in getattr(examples[0], group):
+            arrays = [np.asarray(getattr(example, group)[name]) for example in examples]
+            field, column = _column(f"{group}.{name}", arrays)
+            fields.append(field)
+            columns.append(column)
+    return pa.record_batch(columns, schema=pa.schema(fields))
+
+
+def _column(name: str, arrays: list[np.ndarray]) -> tuple[pa.Field, pa.Array]:
+    if arrays[0].ndim == 0:
+        values = pa.array(np.stack(arrays))
+        return pa.field(name, values.type), values
+    trailing = arrays[0].shape[1:]
+    flat = pa.array(np.concatenate([array.reshape(-1) for array in arrays]))
+    offsets = np.cumsum([0, *(array.size for array in arrays)])
+    column = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)
+    return pa.field(name, column.type, metadata={"shape": json.dumps(trailing)}), column
+
+
+def cache_folder() -> Path:
+    """Where encoded data is kept: ``$ET_CACHE_DIR``, else ``~/.cache/et``."""
+    return Path(os.environ.get("ET_CACHE_DIR") or Path.home() / ".cache" / "et")
+
+
+def cached_store(key: Mapping[str, Any], build: Callable[[], Iterator[list[Example]]], *, reuse: bool = True) -> ExampleStore:
+    """The store for *key*, built once, or anew without *reuse*.
+
+    *key* holds everything the examples depend on, the content of the data included. The least recently used stores go
+    when all together exceed 20 GiB.
+    """
+    digest = hashlib.sha256(json.dumps([_FORMAT, key], sort_keys=True, default=str).encode()).hexdigest()[:32]
+    folder = cache_folder() / "encoded"
+    path = folder / f"{digest}.arrow"
+    if reuse and path.is_file():
+        path.touch()
+        return ExampleStore(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    _prune(folder)
+    staged = folder / f"{digest}.{os.getpid()}.tmp"
+    try:
+        write_store(staged, build())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+    return ExampleStore(path)
+
+
+def _prune(folder: Path) -> None:
+    day_ago = time.time() - 86400
+    for leftover in folder.glob("*.tmp"):
+        if leftover.stat().st_mtime < day_ago:
+            leftover.unlink(missing_ok=True)
+    stores = sorted(folder.glob("*.arrow"), key=lambda path: path.stat().st_mtime, reverse=True)
+    total = 0
+    for path in stores:
+        total += path.stat().st_size
+        if total > _LIMIT_BYTES:
+            path.unlink(missing_ok=True)

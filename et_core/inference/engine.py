@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from et_core.data.batches import split_by_budget
+from et_core.data.collate import collate
+from et_core.interfaces import Example, Model
+
+TOKEN_BUDGET = 8192
+
+
+class Engine:
+    """Runs a model over examples, by length under a token budget, and gives the outputs in the order asked."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        pad_id: int,
+        device: torch.device,
+        token_budget: int = TOKEN_BUDGET,
+        task: str = "main",
+        context: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        """*context* surrounds each forward pass (autocast); it has to be reusable."""
+        self._model = model
+        self._pad_id = pad_id
+        self._device = device
+        self._token_budget = token_budget
+        self._task = task
+        self._context = context or contextlib.nullcontext()
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
+        """Each output of the head as an array [N, ...], fp32; outputs per token are padded with zeros."""
+        if not examples:
+            return {}
+        lengths = np.fromiter((example.length for example in examples), np.int64, len(examples))
+        parts: dict[str, list[np.ndarray]] = {}
+        order: list[np.ndarray] = []
+        with torch.inference_mode():
+            for rows in split_by_budget(np.arange(len(examples)), lengths, token_budget=self._token_budget):
+                batch = collate([examples[index] for index in rows], pad_id=self._pad_id, task=self._task)
+                with self._context:
+                    outputs = self._model(batch.to(self._device))
+                for name, tensor in outputs.items():
+                    parts.setdefault(name, []).append(tensor.float().cpu().numpy())
+                order.append(rows)
+        places = np.concatenate(order)
+        return {name: _scatter(arrays, places) for name, arrays in parts.items()}
+
+
+def _scatter(arrays: list[np.ndarray], places: np.ndarray) -> np.ndarray:
+    trailing = tuple(max(array.shape[axis] for array in arrays) for axis in range(1, arrays[0].ndim))
+    joined = np.zeros((len(places), *trailing), np.float32)
+    start = 0
+    for array in arrays:
+        where = (places[start : start + len(array)], *(slice(size) for size in array.shape[1:]))
+        joined[where] = array
+        start += len(array)
+    return joined

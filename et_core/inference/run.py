@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from et_core.config import RunConfig, load_config
+from et_core.data import ReadOptions, Rows, SkippedRow, encode_rows, open_rows, open_writer
+from et_core.data.encode import encode_usable
+from et_core.errors import ConfigError, DataError, RunFolderError
+from et_core.inference.engine import Engine
+from et_core.inference.precision import autocast, choose_precision
+from et_core.interfaces import App, Example, Row, Strategy
+from et_core.registry import plugins, registry
+from et_core.runfolder import ModelBundle, RunFolder, current
+
+_WINDOW = 4096
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a prediction over a file came to."""
+
+    rows: int
+    skipped: int
+    seconds: float
+    output: str
+    skipped_file: str | None
+
+
+class Run:
+    """A finished run: its figures, and its model ready to predict."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig, bundle: ModelBundle, *, precision: str = "auto") -> None:
+        self.folder = folder
+        self.config = config
+        self.bundle = bundle
+        self._strategy: Strategy = registry("strategies").create("single")
+        self._precision = precision
+        self._engine: Engine | None = None
+
+    @classmethod
+    def load(cls, path: str | Path, *, precision: str = "auto") -> Run:
+        """Open the run folder at *path*; *precision* is "auto", "fp32" or "bf16" for what it computes from now on."""
+        folder = RunFolder.open(Path(path))
+        config = load_config(folder.config_file).config
+        for file in config.plugins.files:
+            plugins().add_file(Path(file))
+        return cls(folder, config, ModelBundle.load(current(folder.model)), precision=precision)
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder.report
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the run wrote when it finished: metrics by split, steps, speed and more."""
+        try:
+            results: dict[str, Any] = json.loads(self.folder.results_file.read_text("utf-8"))
+        except FileNotFoundError as error:
+            raise RunFolderError(f"{self.path} is not finished: continue it with --resume.") from error
+        return results
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The dev metrics of the weights that were kept; empty without a dev set."""
+        return dict(self.results["metrics"].get("dev", {}))
+
+    def predict(self, rows: Any) -> list[Any]:
+        """Predict texts, pairs of texts, dicts keyed by role or column, or anything that ``data.train`` takes.
+
+        Returns the app's prediction objects, one a row, in order.
+        """
+        opened = self._open(_as_rows(rows, self._app), targets=False)
+        return [prediction for window in _windows(iter(opened)) for prediction in self._predict(window)]
+
+    def predict_file(
+        self,
+        source: Any,
+        output: str | Path,
+        *,
+        keep: Sequence[str] | None = None,
+        on_bad_row: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        input_format: str | None = None,
+        output_format: str | None = None,
+    ) -> Written:
+        """Predict a file (or "-") row by row into *output*, in memory that does not grow with the file.
+
+        *keep* names the input columns to write beside the prediction; None keeps all. With *on_bad_row* "skip", rows
+        that cannot be used go to ``OUTPUT.skipped.jsonl`` with the reason.
+        """
+        start = time.perf_counter()
+        rows = self._open(source, targets=False, on_bad_row=on_bad_row, columns=columns, format=input_format)
+        written = 0
+        skipped = _SkippedFile(output)
+        with open_writer(output, format=output_format) as writer:
+            for window in _windows(rows.raw()):
+                good, predictions = self._predict_usable(window, rows)
+                writer.write([{**_kept(raw, keep), **_fields(p)} for (_, raw), p in zip(good, predictions, strict=True)])
+                written += len(good)
+                skipped.add(rows)
+        skipped.close()
+        return Written(written, rows.skipped_total, time.perf_counter() - start, str(output), skipped.path)
+
+    def evaluate(
+        self, source: Any, *, on_bad_row: str | None = None, columns: Mapping[str, str] | None = None
+    ) -> dict[str, float]:
+        """The run's metrics on labelled rows, computed as they stream by."""
+        rows = self._open(source, targets=True, on_bad_row=on_bad_row, columns=columns)
+        names = None if self.config.metrics == "auto" else list(self.config.metrics)
+        evaluation = self._app.evaluation(names)
+        skip_bad = (on_bad_row or self.config.data.on_bad_row) == "skip"
+        count = 0
+        for examples in encode_rows(rows, self._encode, skip_bad=skip_bad):
+            if examples:
+                evaluation.update(self._run(examples), examples)
+            count += len(examples)
+        if not count:
+            raise DataError(f"{rows.description} has no usable rows.")
+        return evaluation.metrics()
+
+    @property
+    def _app(self) -> App:
+        return self.bundle.apps["main"]
+
+    def _open(
+        self,
+        source: Any,
+        *,
+        targets: bool,
+        on_bad_row: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        format: str | None = None,  # noqa: A002 - the word the readers use
+    ) -> Rows:
+        data = self.config.data
+        roles = {name: role for name, role in self._app.roles.items() if targets or not role.target}
+        chosen = {**data.columns, **(columns or {})}
+        options = ReadOptions(
+            columns={role: column for role, column in chosen.items() if role in roles or role not in self._app.roles},
+            header=data.header,
+            column_names=tuple(data.column_names),
+            separator=data.separator,
+            on_bad_row=on_bad_row or data.on_bad_row,
+        )
+        if _speaks_roles(source, options.columns):
+            options = dataclasses.replace(options, columns={})
+        return open_rows(source, options, roles=roles, need_targets=targets, format=format)
+
+    def _predict(self, rows: Sequence[Row]) -> list[Any]:
+        return list(self._app.predict(rows, self._encode, self._run))
+
+    def _predict_usable(
+        self, window: Sequence[tuple[Row, Mapping[str, Any]]], rows: Rows
+    ) -> tuple[Sequence[tuple[Row, Mapping[str, Any]]], list[Any]]:
+        try:
+            return window, self._predict([row for row, _ in window])
+        except DataError:
+            usable = {example.row for example in encode_usable([row for row, _ in window], self._encode, rows)}
+        good = [pair for pair in window if pair[0].index in usable]
+        return good, self._predict([row for row, _ in good]) if good else []
+
+    def _encode(self, rows: Sequence[Row]) -> list[Example]:
+        return self._app.encode(rows, self.bundle.tokenizer, accepts=self.bundle.model.backbone.accepts, **self.bundle.encoding)
+
+    def _run(self, examples: Sequence[Example]) -> Mapping[str, Any]:
+        if self._engine is None:
+            self._engine = self._make_engine(examples)
+        return self._engine(examples)
+
+    def _make_engine(self, examples: Sequence[Example]) -> Engine:
+        if self._precision not in ("auto", "fp32", "bf16"):
+            raise ConfigError(f"precision is {self._precision!r}: expected 'auto', 'fp32' or 'bf16'.")
+        model = self.bundle.model.to(self._strategy.device).eval()
+        tokens = sum(example.length for example in examples[:64])
+        precision = choose_precision(
+            self._precision, strategy=self._strategy, tokens=tokens, hidden_size=model.backbone.hidden_size
+        )
+        return Engine(
+            model,
+            pad_id=self.bundle.tokenizer.pad_id,
+            device=self._strategy.device,
+            context=autocast(precision, torch.device(self._strategy.device)),
+        )
+
+
+class _SkippedFile:
+    """Rows left out of a prediction, written as they occur."""
+
+    def __init__(self, output: str | Path) -> None:
+        self.path: str | None = None
+        self._target = f"{output}.skipped.jsonl"
+        self._seen = 0
+        self._writer: Any = None
+
+    def add(self, rows: Rows) -> None:
+        new: list[SkippedRow] = rows.skipped[self._seen :]
+        self._seen = len(rows.skipped)
+        if not new or self._target.startswith(("-", "/dev/")):
+            return
+        if self._writer is None:
+            self.path = self._target
+            self._writer = open_writer(self._target)
+        self._writer.write([dataclasses.asdict(row) for row in new])
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _windows(items: Iterator[Any]) -> Iterator[list[Any]]:
+    while window := list(islice(items, _WINDOW)):
+        yield window
+
+
+def _fields(prediction: Any) -> dict[str, Any]:
+    """The fields of a prediction that say something; shallow, as a deep copy would cost more than the model."""
+    fields = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _kept(raw: Mapping[str, Any], keep: Sequence[str] | None) -> dict[str, Any]:
+    if keep is None:
+        return dict(raw)
+    missing = [name for name in keep if name not in raw]
+    if missing:
+        raise ConfigError(f"--keep: the input has no column {missing[0]!r}. Columns: {', '.join(raw)}.")
+    return {name: raw[name] for name in keep}
+
+
+def _as_rows(rows: Any, app: App) -> Any:
+    """Bare texts, and tuples of them, as dicts keyed by the app's roles."""
+    if isinstance(rows, str):
+        raise DataError("predict takes a list of texts: write [text] for one.")
+    names = [name for name, role in app.roles.items() if not role.target]
+    if isinstance(rows, list) and rows and isinstance(rows[0], str):
+        return [{names[0]: text} for text in rows]
+    if isinstance(rows, list) and rows and isinstance(rows[0], tuple):
+        return [dict(zip(names, texts, strict=False)) for texts in rows]
+    return rows
+
+
+def _speaks_roles(source: Any, columns: Mapping[str, str]) -> bool:
+    """Whether rows in memory are keyed by role instead of by the columns that the run was trained on."""
+    if not isinstance(source, list) or not source or not isinstance(source[0], Mapping):
+        return False
+    return any(column not in source[0] and role in source[0] for role, column in columns.items())

@@ -1,0 +1,166 @@
+"""Turn one plugin module into rows, or into a reason why not; nothing that it does can harm another plugin."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from et_core.errors import PluginError
+from et_core.hooks import API_VERSION, PROJECT, HookSpecs
+from et_core.registry.entry import Entry
+from et_core.registry.kinds import KINDS, Kind
+from et_core.registry.names import close_names, normalize
+from et_core.registry.plugin import Plugin, Status
+
+
+class Loader:
+    """Runs the hooks of one plugin at a time."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(HookSpecs)
+
+    def load(self, distribution: str, version: str, load: Callable[[], ModuleType], *, origin: str = "") -> Plugin:
+        """Import the module through *load*, check it, and collect what it registers."""
+        provider = f"{distribution} {version}"
+        try:
+            with _guard(provider):
+                module = load()
+                _check_api(module, distribution, version)
+                _check_hooks(module, provider)
+                entries = self._collect(module, distribution, version)
+                _check_unique(entries, provider)
+        except PluginError as error:
+            status = Status.INCOMPATIBLE if isinstance(error, _ApiMismatchError) else Status.BROKEN
+            reason = str(error).removeprefix(f"{provider} ")
+            return Plugin(distribution, version, status, reason, error=error.__cause__ or error, origin=origin)
+        return Plugin(distribution, version, Status.OK, entries=entries, origin=origin)
+
+    def _collect(self, module: ModuleType, distribution: str, version: str) -> tuple[Entry, ...]:
+        staged: dict[Entry, None] = {}
+        try:
+            self._manager.register(module, name=distribution)
+            for caller in self._manager.get_hookcallers(module) or ():
+                plural = caller.name.removeprefix("et_register_")
+                caller(register=_Staging(KINDS[plural], distribution, version, staged).register)
+        finally:
+            # Off again, so that the next plugin's turn calls the next plugin alone.
+            if self._manager.is_registered(module):
+                self._manager.unregister(module)
+        return tuple(staged)
+
+
+class _Staging:
+    """Its ``register`` is what a hook gets; it only takes notes: a plugin that fails half way registers nothing."""
+
+    def __init__(self, kind: Kind, distribution: str, version: str, staged: dict[Entry, None]) -> None:
+        self._kind = kind
+        self._distribution = distribution
+        self._version = version
+        self._staged = staged
+
+    def register(
+        self,
+        name: str,
+        target: str,
+        *,
+        summary: str,
+        aliases: tuple[str, ...] = (),
+        replaces: str | None = None,
+        deprecated: str | None = None,
+    ) -> None:
+        entry = Entry(
+            self._kind.plural,
+            name,
+            target,
+            self._distribution,
+            self._version,
+            summary,
+            aliases=aliases,
+            replaces=None if replaces is None else normalize(replaces),
+            deprecated=deprecated,
+        )
+        self._staged[entry] = None
+
+
+class _ApiMismatchError(PluginError):
+    pass
+
+
+@contextmanager
+def _guard(provider: str) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, PluginError) and str(error).startswith(f"{provider} "):
+            raise
+        cause = " ".join(str(error).split())
+        raise PluginError(f"{provider} failed to load: {type(error).__name__}: {cause}") from error
+
+
+def _check_api(module: ModuleType, distribution: str, version: str) -> None:
+    provider = f"{distribution} {version}"
+    api = getattr(module, "ET_API", None)
+    if api is None:
+        raise PluginError(f"{provider} states no ET_API in {module.__name__}. Add the line: ET_API = {API_VERSION}")
+    if not isinstance(api, int):
+        raise PluginError(f"{provider} states ET_API = {api!r}. Write a whole number: ET_API = {API_VERSION}")
+    if api == API_VERSION:
+        return
+    if api < API_VERSION:
+        remedy = f"Upgrade {distribution}, or install a version of et-core that speaks {api}."
+    else:
+        remedy = f"Upgrade et-core, or install a version of {distribution} that speaks {API_VERSION}."
+    raise _ApiMismatchError(f"{provider} speaks plugin API {api}; {_core()} speaks {API_VERSION}. {remedy}")
+
+
+def _core() -> str:
+    try:
+        return f"et-core {importlib.metadata.version('et-core')}"
+    except importlib.metadata.PackageNotFoundError:  # a frozen program without metadata
+        return "et-core"
+
+
+def _check_hooks(module: ModuleType, provider: str) -> None:
+    """Refuse what pluggy would pass over in silence: functions that look like hooks and would never be called."""
+    known = {kind.hook for kind in KINDS.values()}
+    for attribute, function in vars(module).items():
+        if not inspect.isroutine(function):
+            continue
+        marks: dict[str, Any] | None = getattr(function, f"{PROJECT}_impl", None)
+        if marks is None and not attribute.startswith("et_"):
+            continue
+        hook = (marks or {}).get("specname") or attribute
+        if hook not in known:
+            close = close_names(hook, known, count=1)
+            suggestion = f"Did you mean {close[0]!r}?" if close else f"Hooks: {', '.join(sorted(known))}."
+            raise PluginError(f"{provider} defines the unknown hook {hook!r}. {suggestion}")
+        if marks is None:
+            raise PluginError(f"{provider} defines {hook} without @hookimpl, so it would never be called.")
+        _check_arguments(function, hook, provider)
+
+
+def _check_arguments(function: Callable[..., Any], hook: str, provider: str) -> None:
+    accepted = [name for name in inspect.signature(getattr(HookSpecs, hook)).parameters if name != "self"]
+    asked = inspect.signature(function).parameters
+    surplus = [p.name for p in asked.values() if p.default is p.empty and p.name not in accepted]
+    if surplus:
+        raise PluginError(
+            f"{provider} defines {hook}({', '.join(asked)}), but the hook hands out no {surplus[0]!r}. "
+            f"Write {hook}({', '.join(accepted)})."
+        )
+
+
+def _check_unique(entries: tuple[Entry, ...], provider: str) -> None:
+    seen: set[tuple[str, str]] = set()
+    for entry in entries:
+        for name in (entry.name, *entry.aliases):
+            if (entry.kind, name) in seen:
+                raise PluginError(f"{provider} registers the {KINDS[entry.kind].name} name {name!r} twice.")
+            seen.add((entry.kind, name))

@@ -1,0 +1,28 @@
+"""How names are compared, sorted and suggested."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+
+def normalize(distribution: str) -> str:
+    """The canonical spelling of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts "bert-2" before "bert-10"."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def close_names(name: str, known: Iterable[str], *, count: int = 2, cutoff: float = 0.6) -> list[str]:
+    """The *known* names most like *name*, whatever its case, best first."""
+    import difflib  # only an error path needs it, and every command would pay for it
+
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    return [by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=cutoff)]
+
+
+def join_or(names: Iterable[str]) -> str:
+    return " or ".join(repr(name) for name in names)

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from et_core.config import ComponentConfig, check_arguments
+from et_core.errors import ArtifactError
+from et_core.interfaces import App, Artifact, Backbone, Head, Model, Tokenizer
+from et_core.registry import ModelRef, registry
+from et_core.runfolder.atomic import staged_folder
+
+_FORMAT = 1
+_ET = "et.json"
+_WEIGHTS = "model.safetensors"
+_EXTRA = "extra.safetensors"
+
+
+@dataclass
+class ModelBundle:
+    """A model with all that is needed to use it: what a model folder holds.
+
+    *apps* and *app_configs* are by task; *encoding* holds ``max_length`` and ``truncation``.
+    """
+
+    model: Model
+    tokenizer: Tokenizer
+    tokenizer_name: str
+    family: str
+    options: dict[str, Any]
+    apps: dict[str, App]
+    app_configs: dict[str, ComponentConfig]
+    encoding: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write the folder *path* whole or not at all, in transformers' layout plus et.json."""
+        layout, extra = _layout(self.model)
+        needs = sum(tensor.numel() * tensor.element_size() for tensor in (*layout.values(), *extra.values()))
+        with staged_folder(path, needs=needs) as folder:
+            config = {**self.model.backbone.config(self.model.heads_by_task), "dtype": "float32"}
+            _write(folder / "config.json", config)
+            save_file(_unique(layout), folder / _WEIGHTS, metadata={"format": "pt"})
+            if extra:
+                save_file(_unique(extra), folder / _EXTRA)
+            self.tokenizer.save(folder)
+            _write(folder / _ET, self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        tasks = {
+            task: {"app": self.app_configs[task].name, "options": self.app_configs[task].options, "state": app.state()}
+            for task, app in self.apps.items()
+        }
+        return {
+            "format": _FORMAT,
+            "family": self.family,
+            "options": self.options,
+            "tokenizer": {"name": self.tokenizer_name, "fingerprint": self.tokenizer.fingerprint()},
+            "encoding": self.encoding,
+            "tasks": tasks,
+            "versions": {name: importlib.metadata.version(name) for name in ("et-core", "torch", "transformers", "tokenizers")},
+        }
+
+    @classmethod
+    def load(cls, path: Path) -> ModelBundle:
+        """Read a folder that ``save`` wrote; ArtifactError where it is incomplete or its parts do not fit together."""
+        described = _read(path / _ET)
+        if described.get("format") != _FORMAT:
+            raise ArtifactError(f"{path / _ET} has format {described.get('format')!r}; this version reads {_FORMAT}.")
+        tokenizer = registry("tokenizers").get(described["tokenizer"]["name"]).load(path)
+        _check_fingerprint(path, tokenizer, described["tokenizer"]["fingerprint"])
+        apps, configs = _build_apps(described["tasks"])
+        family = described["family"]
+        backbone = build_backbone(
+            family,
+            described["options"],
+            tokenizer=tokenizer,
+            artifact=Artifact(ModelRef(str(path), "local"), family, _read(path / "config.json")),
+        )
+        heads = {task: app.head() for task, app in apps.items()}
+        backbone.restrict(frozenset().union(*(spec.needs for spec in heads.values())))
+        model = Model(backbone, {task: spec.build(backbone) for task, spec in heads.items()})
+        _fill(model, path)
+        return cls(
+            model, tokenizer, described["tokenizer"]["name"], family, described["options"], apps, configs, described["encoding"]
+        )
+
+
+def build_backbone(
+    family: str, options: Mapping[str, Any], *, tokenizer: Tokenizer, artifact: Artifact | None = None
+) -> Backbone:
+    """Build the backbone *family* with a user's *options*, checked against what the family takes."""
+    cls = registry("backbones").get(family)
+    owner = f"{cls.__name__} ({registry('backbones').find(family).provider})"
+    checked = check_arguments(cls.Options, options, where="model", owner=owner)
+    backbone: Backbone = cls.build(cls.Options(**checked), tokenizer=tokenizer, artifact=artifact)
+    return backbone
+
+
+def build_app(config: ComponentConfig) -> App:
+    """Build the app that *config* names, its settings checked against what it takes."""
+    cls = registry("apps").get(config.name)
+    owner = f"{config.name} ({registry('apps').find(config.name).provider})"
+    app: App = cls(**check_arguments(cls, config.options, where="app", owner=owner))
+    return app
+
+
+def _build_apps(tasks: Mapping[str, Any]) -> tuple[dict[str, App], dict[str, ComponentConfig]]:
+    configs = {task: ComponentConfig(name=row["app"], options=row["options"]) for task, row in tasks.items()}
+    apps = {task: build_app(config) for task, config in configs.items()}
+    for task, app in apps.items():
+        app.load_state(tasks[task]["state"])
+    return apps, configs
+
+
+def _layout(model: Model) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of model.safetensors, and those that have no place in it."""
+    layout = model.backbone.layout(_heads(model))
+    placed = {id(tensor) for tensor in layout.values()}
+    extra = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in placed}
+    return layout, extra
+
+
+def _heads(model: Model) -> dict[str, Head]:
+    return model.heads_by_task
+
+
+def _unique(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor under its first name, in fp32 on the CPU: tied ones are restored by the model that is built."""
+    seen: set[int] = set()
+    unique: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            value = tensor.detach().cpu().contiguous()
+            unique[name] = value.float() if value.is_floating_point() else value
+    return unique
+
+
+def _fill(model: Model, path: Path) -> None:
+    layout, extra = _layout(model)
+    for names, file in ((layout, path / _WEIGHTS), (extra, path / _EXTRA)):
+        if not names:
+            continue
+        stored = _load_tensors(file)
+        wanted = _unique(names)
+        wrong = sorted(set(stored) ^ set(wanted)) or [n for n in wanted if wanted[n].shape != stored[n].shape]
+        if wrong:
+            raise ArtifactError(
+                f"{file} does not fit the model that {path / _ET} describes: {len(wrong)} tensors differ, such as {wrong[0]!r}."
+            )
+        with torch.no_grad():
+            for name in wanted:
+                names[name].copy_(stored[name])
+
+
+def _load_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{file} is missing.") from error
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{file} cannot be read: {error}") from error
+
+
+def _check_fingerprint(path: Path, tokenizer: Tokenizer, expected: str) -> None:
+    found = tokenizer.fingerprint()
+    if found != expected:
+        raise ArtifactError(
+            f"the tokenizer in {path} gives other tokens than the one the model was trained with "
+            f"(fingerprint {found}, expected {expected}). Restore its files, or install the versions that {path / _ET} names."
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is missing: {path.parent} is not a model folder that et wrote.") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not valid JSON: {error}") from error
+    return values
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False, default=_plain) + "\n", "utf-8")
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)

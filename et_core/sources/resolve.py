@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+from et_core.errors import RefError
+from et_core.interfaces.artifact import Artifact
+from et_core.registry import ModelRef, close_names, plugins
+from et_core.registry.hints import ProviderHints
+
+
+def resolve(ref: ModelRef | str) -> Artifact:
+    """Find the files that *ref* stands for; its source decides how.
+
+    RefError where the reference makes no sense, ArtifactError where its files are missing, broken or unsafe.
+    """
+    parsed = ModelRef.parse(ref)
+    sources = plugins().registry("sources")
+    if parsed.source not in sources:
+        raise RefError(_unknown_source(parsed))
+    found: Artifact = sources.create(parsed.source).resolve(parsed)
+    return found
+
+
+def describe(artifact: Artifact) -> dict[str, Any]:
+    """What ``et resolve`` shows of *artifact*, as JSON values."""
+    return {
+        "ref": str(artifact.ref),
+        "family": artifact.family,
+        "origin": artifact.origin,
+        "license": artifact.license,
+        "weights": [str(path) for path in artifact.weights],
+        "bytes": sum(path.stat().st_size for path in artifact.weights),
+        "tokenizer": None if artifact.tokenizer is None else str(artifact.tokenizer),
+        "config": dict(artifact.config),
+    }
+
+
+def _unknown_source(ref: ModelRef) -> str:
+    sources = plugins().registry("sources")
+    names = sources.names()
+    lines = [f"{str(ref)!r} names the unknown source {ref.source!r}. Sources: {', '.join(names) or 'none'}."]
+    hint = ProviderHints(plugins()).explain(sources.kind, ref.source)
+    close = close_names(ref.source, names, count=1)
+    if hint:
+        lines.append(hint)
+    elif close:
+        lines.append(f"Did you mean {str(ModelRef(ref.target, close[0], ref.revision))!r}?")
+    elif not ref.revision:
+        lines.append(
+            f"If {ref.source!r} is a revision, the source comes first: {str(ModelRef(ref.target, 'hf', ref.source))!r}."
+        )
+    return "\n".join(lines)

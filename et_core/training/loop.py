@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from et_core.config import TrainConfig
+from et_core.errors import Interrupted
+from et_core.interfaces import Batch, Phase, Prepared, Schedule, Step, Strategy
+from et_core.registry import registry
+from et_core.training.plan import Plan
+from et_core.inference.precision import autocast
+from et_core.training.recorder import Recorder, check_finite
+from et_core.training.signals import StopOnSignal
+from et_core.training.splits import Split, Turn
+
+Evaluate = Callable[[], dict[str, float]]
+Save = Callable[["Position"], None]
+
+
+@dataclass
+class Position:
+    """Where training stands: all of a checkpoint's state besides tensors."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
+    misses: int = 0
+    """Evaluations since the best one."""
+
+    seconds: float = 0.0
+    rows: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class _Interval:
+    """What happened since the last logged step."""
+
+    steps: int = 0
+    loss: Tensor | float = 0.0
+    terms: dict[str, Tensor | float] = field(default_factory=dict)
+    grad_norm: Tensor | None = None
+
+
+class Loop:
+    """Steps and phases until the plan is done. It knows objectives and batches; not tasks, and not what a model is."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        splits: Mapping[str, Split],
+        *,
+        train: TrainConfig,
+        plan: Plan,
+        strategy: Strategy,
+        evaluate: Evaluate | None = None,
+        better: Callable[[float, float], bool] | None = None,
+        watched: str | None = None,
+        save: Save | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """*evaluate* gives dev metrics, of which *watched* picks the best step by *better*; *save* writes a checkpoint."""
+        self._prepared = prepared
+        self._splits = splits
+        self._train = train
+        self._plan = plan
+        self._strategy = strategy
+        self._evaluate = evaluate
+        self._better = better
+        self._watched = watched
+        self._save = save
+        self._recorder = recorder
+        self._phases = prepared.objective.phases()
+        self._schedule: Schedule = registry("schedules").create(
+            train.schedule, total_steps=plan.total_steps, warmup_steps=plan.warmup_steps
+        )
+
+    def run(self, position: Position) -> Position:
+        """Train from *position* to the end; raises Interrupted after saving when a signal asked to stop."""
+        feeds = {name: split.turns(position.step) for name, split in self._splits.items()}
+        interval = _Interval()
+        self._prepared.objective.train()
+        with StopOnSignal() as stop, contextlib.ExitStack() as stack:
+            for feed in feeds.values():
+                stack.callback(feed.close)  # type: ignore[attr-defined]
+            while position.step < self._plan.total_steps and not self._out_of_patience(position):
+                stopping = self._step(position.step, feeds, interval, stop)
+                position.step += 1
+                if position.step % self._train.log_every == 0 or position.step == self._plan.total_steps:
+                    interval = self._log(position.step, interval)
+                self._after_step(position, stopping)
+                if stopping:
+                    raise _interrupted(stop.number or signal.SIGTERM, position.step)
+        return position
+
+    def _step(
+        self, index: int, feeds: Mapping[str, Iterator[Turn]], interval: _Interval, stop: StopOnSignal
+    ) -> bool:
+        acting = [phase for phase in self._phases if index % phase.every == 0]
+        turns = {name: next(feed) for name, feed in feeds.items()}
+        stopping = False
+        for number, phase in enumerate(acting):
+            parts = [part.to(self._strategy.device) for part in turns[phase.split].parts]
+            counts = self._count(parts, phase, bool(stop.number) and number == 0)
+            stopping = stopping or bool(counts.pop("stop"))
+            self._backward(index, phase, parts, counts, interval)
+            self._update(index, phase, interval)
+        interval.steps += 1
+        if self._recorder:
+            self._recorder.count(rows=sum(t.rows for t in turns.values()), tokens=sum(t.tokens for t in turns.values()))
+        return stopping
+
+    def _count(self, parts: list[Batch], phase: Phase, stop: bool) -> dict[str, float]:
+        """Each term's count over all parts on all ranks; and in the same exchange, whether any rank was told to stop."""
+        local: dict[str, float] = {"stop": float(stop)}
+        for part in parts:
+            for name, count in self._prepared.objective.counts(part, phase.name).items():
+                local[name] = local.get(name, 0.0) + float(count)
+        return self._strategy.sum(local)
+
+    def _backward(
+        self, index: int, phase: Phase, parts: list[Batch], counts: Mapping[str, float], interval: _Interval
+    ) -> None:
+        seed = np.random.SeedSequence((self._train.seed, index, self._strategy.rank)).generate_state(1)[0]
+        torch.manual_seed(int(seed))
+        rng = np.random.default_rng((self._train.seed, index))
+        step = Step(index, phase.name, rng, self._strategy.all_gather)
+        for number, part in enumerate(parts, start=1):
+            with self._prepared.synchronised(number == len(parts)):
+                with autocast(self._plan.precision, self._strategy.device):
+                    terms = self._prepared.run(part, step)
+                shares = {name: term.weight * term.sum / max(counts[name], 1e-12) for name, term in terms.items()}
+                loss = torch.stack(list(shares.values())).sum()
+                (loss * self._prepared.gradient_scale).backward()
+            interval.loss = interval.loss + loss.detach()
+            for name, value in shares.items():
+                interval.terms[name] = interval.terms.get(name, 0.0) + value.detach()
+
+    def _update(self, index: int, phase: Phase, interval: _Interval) -> None:
+        optimizer = self._prepared.optimizers[phase.name]
+        factor = self._schedule.factor(index)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        clip = self._train.clip_norm if phase.clip_norm is None else phase.clip_norm
+        if clip is not None:
+            moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            interval.grad_norm = torch.nn.utils.clip_grad_norm_(moved, clip)
+        optimizer.step()
+        # All gradients, not only this phase's: what the phase sent into others' parameters must not reach their step.
+        self._prepared.objective.zero_grad(set_to_none=True)
+
+    def _log(self, step: int, interval: _Interval) -> _Interval:
+        names = sorted(interval.terms)
+        sums = {"loss": float(interval.loss), **{f"/{name}": float(interval.terms[name]) for name in names}}
+        totals = self._strategy.sum(sums)
+        loss = totals["loss"] / interval.steps
+        check_finite(loss, step)
+        if self._recorder:
+            group = self._prepared.optimizers[self._phases[0].name].param_groups
+            self._recorder.step(
+                step,
+                epoch=step / self._plan.steps_per_epoch,
+                loss=loss,
+                lr=max(entry["lr"] for entry in group),
+                grad_norm=None if interval.grad_norm is None else float(interval.grad_norm),
+                terms={name: totals[f"/{name}"] / interval.steps for name in names},
+            )
+        return _Interval()
+
+    def _after_step(self, position: Position, stopping: bool) -> None:
+        evaluates = self._evaluate is not None and self._plan.evaluates_after(position.step, self._train.eval_every)
+        every = self._train.checkpoint_every
+        saves = evaluates or stopping or position.step == self._plan.total_steps
+        saves = saves or bool(every and position.step % every == 0)
+        if not saves:
+            return
+        if self._recorder:
+            self._recorder.pause()
+            position.seconds, position.rows, position.tokens = (
+                self._recorder.seconds,
+                self._recorder.rows,
+                self._recorder.tokens,
+            )
+        if evaluates:
+            self._look_at_dev(position)
+        if self._save:
+            self._save(position)
+        if self._recorder:
+            self._recorder.resume()
+
+    def _look_at_dev(self, position: Position) -> None:
+        self._prepared.objective.eval()
+        metrics = self._evaluate() if self._evaluate else {}
+        self._prepared.objective.train()
+        value = metrics.get(self._watched or "")
+        is_best = value is not None and (
+            position.best_value is None or bool(self._better and self._better(value, position.best_value))
+        )
+        if is_best:
+            position.best_step, position.best_value, position.misses = position.step, value, 0
+        else:
+            position.misses += 1
+        if self._recorder:
+            epoch = position.step / self._plan.steps_per_epoch
+            self._recorder.evaluation(position.step, epoch=epoch, metrics=metrics, is_best=is_best)
+
+    def _out_of_patience(self, position: Position) -> bool:
+        return self._train.patience is not None and position.misses >= self._train.patience
+
+
+def _interrupted(number: int, step: int) -> Interrupted:
+    return Interrupted(f"stopped at step {step}; a checkpoint is saved. Go on with --resume.", signal_number=number)
+
+
+def position_from(state: Mapping[str, Any]) -> Position:
+    """The position that a checkpoint's state.json holds."""
+    return Position(**state["position"])

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from et_core.config import RunConfig, to_dict
+from et_core.data import SkippedRow
+from et_core.errors import CheckpointError, ConfigError
+from et_core.inference.engine import Engine
+from et_core.inference.evaluate import evaluate
+from et_core.interfaces import Evaluation, Metric, Objective, Prepared, Strategy
+from et_core.registry import plugins, registry
+from et_core.runfolder import Checkpoints, Loaded, RunFolder
+from et_core.training.groups import freeze, make_optimizer
+from et_core.training.loop import Loop, Position, position_from
+from et_core.training.plan import Plan
+from et_core.inference.precision import autocast, choose_precision
+from et_core.training.progress import Progress, RichProgress, Silent
+from et_core.training.recorder import Recorder
+from et_core.training.setup import Parts, assemble
+from et_core.training.splits import StoreSplit
+
+log = logging.getLogger("et")
+
+# What may differ between a run and its continuation without changing the weights it ends with.
+_FREE_ON_RESUME = frozenset({"output", "plugins", "strategy", "train.log_every", "train.trackers", "train.checkpoint_every", "train.keep_checkpoints"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that was trained and whose model is saved, for those who write about it."""
+
+    folder: RunFolder
+    config: RunConfig
+    parts: Parts
+    position: Position
+    plan: Plan
+    metrics: dict[str, float]
+    evaluation: Evaluation | None
+    skipped: list[SkippedRow]
+    skipped_total: int
+    notes: list[str]
+    parameters: int
+    device: str
+    seconds: float
+
+
+Finish = Callable[[Outcome], None]
+
+
+def train_worker(
+    strategy: Strategy, config: RunConfig, path: Path, resume: bool, show_progress: bool, finish: Finish  # noqa: FBT001
+) -> None:
+    """Train in this process as one of a strategy's; the main one saves the model and calls *finish*."""
+    started = time.perf_counter()
+    for file in config.plugins.files:
+        plugins().add_file(Path(file))
+    if show_progress and not logging.getLogger("et").handlers:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.manual_seed(config.train.seed)
+    parts = assemble(config, strategy)
+    run = _Run(strategy, config, RunFolder(path), parts, show_progress=show_progress)
+    position = run.train(resume=resume)
+    evaluation, metrics = run.conclude(position)
+    if strategy.is_main:
+        outcome = run.outcome(position, evaluation, metrics, seconds=time.perf_counter() - started)
+        parts.bundle.save(run.folder.model)
+        finish(outcome)
+    strategy.barrier()
+
+
+class _Run:
+    """One process's view of a run from the assembled parts to the weights that are kept."""
+
+    def __init__(
+        self, strategy: Strategy, config: RunConfig, folder: RunFolder, parts: Parts, *, show_progress: bool
+    ) -> None:
+        self.folder = folder
+        self._strategy = strategy
+        self._config = config
+        self._parts = parts
+        self._progress: Progress = RichProgress() if show_progress and strategy.is_main else Silent()
+        self._checkpoints = Checkpoints(folder.checkpoints, keep=config.train.keep_checkpoints)
+        self._notes: list[str] = []
+        objective: Objective = registry("objectives").create(
+            parts.app.objective, model=parts.bundle.model, losses={"main": parts.app.loss().build()}
+        )
+        freeze(objective, config.train.freeze)
+        self._prepared: Prepared = strategy.prepare(objective, self._optimizers)
+        self._split = StoreSplit(
+            parts.train,
+            batch_size=config.train.batch_size,
+            seed=config.train.seed,
+            pad_id=parts.bundle.tokenizer.pad_id,
+            token_budget=config.train.token_budget,
+            parts=config.train.accumulate,
+            rank=strategy.rank,
+            processes=strategy.processes,
+        )
+        self._metrics = None if config.metrics == "auto" else list(config.metrics)
+        self._watched, self._better = self._find_watched()
+        self._plan: Plan | None = None
+
+    def train(self, *, resume: bool) -> Position:
+        loaded = self._checkpoints.newest() if resume else None
+        position = self._restore(loaded)
+        if self._plan is None:
+            self._plan = self._make_plan()
+        recorder = self._recorder(position) if self._strategy.is_main else None
+        loop = Loop(
+            self._prepared,
+            {"train": self._split},
+            train=self._config.train,
+            plan=self._plan,
+            strategy=self._strategy,
+            evaluate=(lambda: self._evaluate().metrics()) if self._parts.dev is not None else None,
+            better=self._better,
+            watched=self._watched,
+            save=self._save,
+            recorder=recorder,
+        )
+        with contextlib.closing(recorder) if recorder else contextlib.nullcontext():
+            return loop.run(position)
+
+    def conclude(self, position: Position) -> tuple[Evaluation | None, dict[str, float]]:
+        """Bring back the best weights, tune what is tuned on dev, and look at dev a last time."""
+        best = position.best_step
+        if best is not None and best != position.step:
+            self._strategy.load_state(self._prepared, self._checkpoints.load(best).tensors())
+            self._note(f"the weights are those of step {best}, the best on dev of {position.step} steps")
+        self._prepared.objective.eval()
+        if self._parts.dev is None:
+            return None, {}
+        evaluation = self._evaluate()
+        if self._parts.app.calibrate(evaluation):
+            evaluation = self._evaluate()
+        return evaluation, evaluation.metrics()
+
+    def outcome(
+        self, position: Position, evaluation: Evaluation | None, metrics: dict[str, float], *, seconds: float
+    ) -> Outcome:
+        rows = [rows for rows in (self._parts.train_rows, self._parts.dev_rows) if rows is not None]
+        return Outcome(
+            folder=self.folder,
+            config=self._config,
+            parts=self._parts,
+            position=position,
+            plan=self._plan or self._make_plan(),
+            metrics=metrics,
+            evaluation=evaluation,
+            skipped=[skipped for source in rows for skipped in source.skipped],
+            skipped_total=sum(source.skipped_total for source in rows),
+            notes=self._notes,
+            parameters=sum(parameter.numel() for parameter in self._parts.bundle.model.parameters()),
+            device=str(self._strategy.device),
+            seconds=seconds,
+        )
+
+    def _optimizers(self, objective: Objective) -> dict[str, torch.optim.Optimizer]:
+        return {phase.name: make_optimizer(objective, phase, self._config.train) for phase in objective.phases()}
+
+    def _make_plan(self) -> Plan:
+        train = self._config.train
+        precision = choose_precision(
+            train.precision,
+            strategy=self._strategy,
+            tokens=int(train.batch_size / self._strategy.processes * np.median(self._parts.train.lengths)),
+            hidden_size=self._parts.backbone.hidden_size,
+        )
+        return Plan.make(train, steps_per_epoch=self._split.steps_per_epoch, precision=precision)
+
+    def _evaluate(self) -> Evaluation:
+        if self._parts.dev is None or self._plan is None:
+            raise TypeError("there is no dev set to evaluate on")
+        engine = Engine(
+            self._parts.bundle.model,
+            pad_id=self._parts.bundle.tokenizer.pad_id,
+            device=self._strategy.device,
+            context=autocast(self._plan.precision, self._strategy.device),
+        )
+        return evaluate(engine, self._parts.dev, self._parts.app.evaluation(self._metrics), strategy=self._strategy)
+
+    def _find_watched(self) -> tuple[str | None, Callable[[float, float], bool] | None]:
+        wanted = self._config.train.keep_best
+        if self._parts.dev is None or wanted is None:
+            if self._config.train.patience is not None:
+                raise ConfigError("train.patience needs a dev set and train.keep_best: set data.dev, such as data.dev=0.1.")
+            return None, None
+        names = list(self._parts.app.evaluation(self._metrics).metrics())
+        chosen = names[0] if wanted == "auto" else wanted
+        if chosen not in names:
+            raise ConfigError(f"train.keep_best is {wanted!r}. Metrics of this run: {', '.join(names)}.")
+        return chosen, _better(chosen)
+
+    def _recorder(self, position: Position) -> Recorder:
+        self.folder.truncate_metrics(position.step)
+        config = to_dict(self._config)
+        trackers = [
+            registry("trackers").create(name, folder=self.folder.path, config=config)
+            for name in self._config.train.trackers
+        ]
+        total = self._plan.total_steps if self._plan else 0
+        self._progress.start(total_steps=total, done=position.step)
+        recorder = Recorder(self.folder, trackers=trackers, progress=self._progress)
+        recorder.seconds, recorder.rows, recorder.tokens = position.seconds, position.rows, position.tokens
+        return recorder
+
+    def _save(self, position: Position) -> None:
+        tensors = self._strategy.state(self._prepared)
+        if self._strategy.is_main and self._plan is not None:
+            state = {
+                "position": dataclasses.asdict(position),
+                "plan": dataclasses.asdict(self._plan),
+                "config": _comparable(self._config),
+                "data": self._parts.train_rows.fingerprint(),
+                "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            }
+            protect = () if position.best_step is None else (position.best_step,)
+            self._checkpoints.save(position.step, tensors, state, protect=protect)
+        self._strategy.barrier()
+
+    def _restore(self, loaded: Loaded | None) -> Position:
+        if loaded is None:
+            return Position()
+        for name, reason in loaded.passed_over:
+            self._note(f"passed over the checkpoint {name}: {reason}")
+        _refuse_other_run(loaded, self._config, self._parts.train_rows.fingerprint())
+        self._plan = Plan(**loaded.state["plan"])
+        self._strategy.load_state(self._prepared, loaded.tensors())
+        if self._strategy.is_main:
+            log.info("resuming at step %d of %d", loaded.step, self._plan.total_steps)
+        return position_from(loaded.state)
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        if self._strategy.is_main:
+            log.info("%s", text)
+
+
+def _better(name: str) -> Callable[[float, float], bool]:
+    metrics = registry("metrics")
+    higher = name in metrics and bool(_metric(name).higher_is_better)
+    return (lambda new, old: new > old) if higher else (lambda new, old: new < old)
+
+
+def _metric(name: str) -> type[Metric]:
+    found: type[Metric] = registry("metrics").get(name)
+    return found
+
+
+def _comparable(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide which weights a run ends with, by path."""
+    flat = _flatten(to_dict(config))
+    del flat["data.train"], flat["data.dev"]
+    kept = {key: value for key, value in flat.items() if not _is_free(key)}
+    kept["data.dev"] = config.data.dev if isinstance(config.data.dev, float) else config.data.dev is not None
+    return kept
+
+
+def _flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        here = f"{path}.{key}" if path else key
+        flat |= _flatten(value, here) if isinstance(value, Mapping) else {here: value}
+    return flat
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE_ON_RESUME)
+
+
+def _refuse_other_run(loaded: Loaded, config: RunConfig, data: str) -> None:
+    then, now = loaded.state["config"], _comparable(config)
+    changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+    if changed:
+        rows = "\n".join(f"  {key}: {then.get(key)} then, {now.get(key)} now" for key in changed[:10])
+        raise CheckpointError(
+            f"{loaded.path} was written with other settings:\n{rows}\n"
+            "Resume with the settings it was started with, or start anew with another output=..."
+        )
+    if loaded.state["data"] != data:
+        raise CheckpointError(
+            f"{loaded.path} was written for other training data than {config.data.train} holds now.\n"
+            "Restore the data, or start anew with another output=..."
+        )
+
+

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from et_core.interfaces import Batch, Loss, Model, Objective, Step, Term
+
+
+class Supervised(Objective):
+    """Each task's loss on its labelled rows. With several tasks, a batch holds rows of one of them."""
+
+    def __init__(self, model: Model, losses: Mapping[str, Loss]) -> None:
+        super().__init__()
+        self.model = model
+        self.losses = nn.ModuleDict(losses)
+        self.static_graph = len(losses) == 1
+
+    def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002 - one phase
+        return {batch.task: self._loss(batch.task).count(batch.targets)}
+
+    def forward(self, batch: Batch, step: Step) -> dict[str, Term]:  # noqa: ARG002 - no randomness of its own
+        loss, count = self._loss(batch.task)(self.model(batch), batch.targets)
+        return {batch.task: Term(loss, count)}
+
+    def result(self) -> Model:
+        return self.model
+
+    def _loss(self, task: str) -> Loss:
+        loss = self.losses[task]
+        if not isinstance(loss, Loss):
+            raise TypeError(f"the loss of task {task!r} is a {type(loss).__name__}, not a Loss")
+        return loss
