@@ -1,13 +1,32 @@
 """et: plugin-based transfer learning for language and image-language models.
 
-    import et_core as et
+import et_core as et
 
-    run = et.train("sst2.yaml", {"train.epochs": 1})
-    run.metrics
-    run.predict(["a charming and often affecting journey"])
+run = et.train("sst2.yaml", {"train.epochs": 1})
+run.metrics
+run.predict(["a charming and often affecting journey"])
 """
 
+from typing import TYPE_CHECKING
+
 from et_core._lazy import exports
+
+if TYPE_CHECKING:
+    from et_core.api import load, resolve, train
+    from et_core.errors import EtError
+    from et_core.inference import Run
+    from et_core.registry import ModelRef, plugins, registry
+
+__all__ = [
+    "EtError",
+    "ModelRef",
+    "Run",
+    "load",
+    "plugins",
+    "registry",
+    "resolve",
+    "train",
+]
 
 _ORIGINS = {
     "EtError": "et_core.errors",
@@ -20,5 +39,4 @@ _ORIGINS = {
     "train": "et_core.api",
 }
 
-__all__ = sorted(_ORIGINS)  # pyright: ignore[reportUnsupportedDunderAll]
 __getattr__, __dir__ = exports(__name__, _ORIGINS)

@@ -51,4 +51,6 @@ def et_register_schedules(register: Register) -> None:
 
 @hookimpl
 def et_register_trackers(register: Register) -> None:
-    register("tensorboard", "et_core.training.trackers:TensorBoard", summary="Event files in the run's tensorboard folder")
+    register(
+        "tensorboard", "et_core.training.trackers:TensorBoard", summary="Event files in the run's tensorboard folder"
+    )

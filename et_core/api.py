@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,20 @@ def train(
     check_config(run_config)
     strategy = check_strategy(run_config)
     path = Path(run_config.output)
+    folder = RunFolder(path)
     if strategy.is_main:
         folder = RunFolder.create(path, resume=resume)
         if resume and folder.results_file.exists():
             return Run.load(path)
-        write_text(folder.config_file, _as_yaml(run_config))
+        if not folder.has_checkpoint():  # else the settings are checked against its own first
+            write_text(folder.config_file, _as_yaml(run_config))
     show = sys.stderr.isatty() if progress is None else progress
-    strategy.launch(train_worker, run_config, path, resume, show, write_reports)
+    try:
+        strategy.launch(train_worker, run_config, path, resume, show, write_reports)
+    except BaseException:
+        if strategy.is_main:
+            folder.discard_unstarted()
+        raise
     return Run.load(path)
 
 
@@ -176,7 +183,8 @@ def _make_paths_absolute(config: RunConfig) -> None:
 def _as_yaml(config: RunConfig) -> str:
     values = to_dict(config)
     for name in ("train", "dev"):
-        if is_rows(getattr(config.data, name)):
-            values["data"][name] = f"(in memory, {len(getattr(config.data, name))} rows)"
+        rows = getattr(config.data, name)
+        if is_rows(rows) and isinstance(rows, Sized):
+            values["data"][name] = f"(in memory, {len(rows)} rows)"
     text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     return text

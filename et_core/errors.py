@@ -47,7 +47,7 @@ class CheckpointError(EtError):
     """A checkpoint is truncated, altered, or written for another run."""
 
 
-class Interrupted(EtError):
+class Interrupted(EtError):  # noqa: N818 - it is no error
     """Training stopped on a signal after saving a checkpoint; *signal_number* says which."""
 
     def __init__(self, message: str, *, signal_number: int) -> None:

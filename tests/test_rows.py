@@ -200,9 +200,16 @@ def test_missing_columns_are_named_with_the_nearest() -> None:
 
 
 def test_a_jsonl_column_may_come_late_where_it_is_optional() -> None:
-    put("a.jsonl", '{"text": "x", "label": 1}\n{"text": "y", "label": 2, "second": "z"}\n')
+    first = '{"text": "x", "label": 1}\n' * 100
+    put("a.jsonl", first + '{"text": "y", "label": 2, "second": "z"}\n')
     rows = opened("a.jsonl", columns={"text_pair": "second"})
-    assert values(rows)[1] == {"text": "y", "text_pair": "z", "label": "2"}
+    assert values(rows)[100] == {"text": "y", "text_pair": "z", "label": "2"}
+
+
+def test_a_csv_field_may_be_a_long_document() -> None:
+    document = "word " * 100_000
+    put("a.csv", f'text,label\n"{document}",good\n')
+    assert values(opened("a.csv"))[0]["text"] == document
 
 
 def test_text_roles_get_text_and_others_what_the_file_holds() -> None:
@@ -382,6 +389,12 @@ def test_skip_goes_on_after_each_kind_of_bad_row(name: str, content: str | bytes
     rows = opened(put(name, content), on_bad_row="skip")
     assert [row["text"] for row in rows] == ["x", "y"]
     assert [row.where for row in rows.skipped] == [f"{name} line {line}" for line in where]
+
+
+def test_a_skipped_csv_row_shows_its_own_text() -> None:
+    rows = opened(put("a.csv", 'text,label\nx,1\n"a"b,2\n'), on_bad_row="skip")
+    assert len(list(rows)) == 1
+    assert rows.skipped[0].raw == '"a"b,2'
 
 
 def test_skipped_rows_do_not_fill_the_memory() -> None:

@@ -12,13 +12,13 @@ from et_core.cli.options import json_option, print_json
 @click.argument("config", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @json_option
-def command(config: str | None, overrides: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+def command(config: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show every setting that CONFIG and key=value settings come to, and where each value comes from."""
     from et_core.config import load_config, to_dict
     from et_core.config.schema import SHORT_FORMS
 
     if config is not None and "=" in config:
-        config, overrides = None, (config, *overrides)
+        overrides, config = (config, *overrides), None
     loaded = load_config(config, list(overrides))
     values = to_dict(loaded.config)
     if as_json:

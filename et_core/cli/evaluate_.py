@@ -13,7 +13,12 @@ from et_core.cli.options import bad_rows_option, columns_option, json_option, pa
 @bad_rows_option
 @json_option
 def command(
-    run: str, data: str, precision: str, columns: tuple[str, ...], on_bad_row: str | None, as_json: bool  # noqa: FBT001
+    run: str,
+    data: str,
+    precision: str,
+    columns: tuple[str, ...],
+    on_bad_row: str | None,
+    as_json: bool,
 ) -> None:
     """Measure the finished RUN on labelled data."""
     from et_core import api

@@ -12,7 +12,7 @@ from et_core.cli.options import json_option, print_json, print_table
 @click.argument("kind")
 @click.argument("pattern", default="*")
 @json_option
-def command(kind: str, pattern: str, as_json: bool) -> None:  # noqa: FBT001
+def command(kind: str, pattern: str, as_json: bool) -> None:
     """List the registered names of KIND (backbones, apps, presets, ...) that match PATTERN, such as 'bert-*'."""
     from et_core.registry import plugins
 
@@ -27,7 +27,13 @@ def command(kind: str, pattern: str, as_json: bool) -> None:  # noqa: FBT001
         return
     if registry.kind.instances:
         rows = [
-            (entry.name, f"{d['parameters'] / 1e6:,.1f} M", d["license"], "pinned" if d["pinned"] else "unpinned", entry.summary)
+            (
+                entry.name,
+                f"{d['parameters'] / 1e6:,.1f} M",
+                d["license"],
+                "pinned" if d["pinned"] else "unpinned",
+                entry.summary,
+            )
             for entry in entries
             for d in [_details(entry)]
         ]

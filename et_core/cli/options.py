@@ -16,7 +16,10 @@ json_option: Callable[..., Any] = click.option("--json", "as_json", is_flag=True
 
 def columns_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
-        "--columns", multiple=True, metavar="ROLE=COLUMN", help="Which column plays a role, where it differs from training."
+        "--columns",
+        multiple=True,
+        metavar="ROLE=COLUMN",
+        help="Which column plays a role, where it differs from training.",
     )(command)
 
 

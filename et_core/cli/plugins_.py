@@ -16,20 +16,22 @@ def command() -> None:
 
 @command.command("list")
 @json_option
-def list_plugins(as_json: bool) -> None:  # noqa: FBT001
+def list_plugins(as_json: bool) -> None:
     """List every plugin that is installed, and what became of it."""
     found = plugins().plugins
     if as_json:
         print_json([_describe(plugin) for plugin in found])
         return
-    rows = [(p.distribution, p.version, str(p.status), _counts(p) if p.status is Status.OK else p.reason) for p in found]
+    rows = [
+        (p.distribution, p.version, str(p.status), _counts(p) if p.status is Status.OK else p.reason) for p in found
+    ]
     print_table(("plugin", "version", "status", "registers"), rows)
 
 
 @command.command("show")
 @click.argument("name")
 @json_option
-def show(name: str, as_json: bool) -> None:  # noqa: FBT001
+def show(name: str, as_json: bool) -> None:
     """Show all that the plugin NAME registers."""
     plugin = plugins().find(name)
     if as_json:
@@ -48,7 +50,7 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
 def check(name: str) -> None:
     """Import everything that the plugin NAME registers, and show in full what fails; exits with 1 if anything does."""
     plugin = plugins().find(name)
-    failures: list[Exception] = [plugin.error] if plugin.error else []
+    failures: list[BaseException] = [plugin.error] if plugin.error else []
     if plugin.status is not Status.OK and not failures:
         click.echo(f"{plugin.provider}  {plugin.status}: {plugin.reason}")
         raise click.exceptions.Exit(1)
@@ -60,8 +62,8 @@ def check(name: str) -> None:
             click.echo(f"failed  {entry.kind:<12} {entry.name}")
         else:
             click.echo(f"ok      {entry.kind:<12} {entry.name}")
-    for error in failures:
-        click.echo("".join(traceback.format_exception(error)), err=True)
+    for failure in failures:
+        click.echo("".join(traceback.format_exception(failure)), err=True)
     total = len(plugin.entries)
     click.echo(f"{plugin.provider}: {total} names, {total - len(failures) if total else 0} ok, {len(failures)} failed")
     if failures:

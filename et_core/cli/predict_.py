@@ -10,7 +10,9 @@ _FORMATS = click.Choice(["tsv", "csv", "jsonl", "parquet"])
 @click.command("predict")
 @click.argument("run")
 @click.option("--input", "source", required=True, metavar="FILE", help="Rows: a path, a glob, or - for standard input.")
-@click.option("--output", required=True, metavar="FILE", help=".tsv .csv .jsonl .parquet (.gz), or - for standard output.")
+@click.option(
+    "--output", required=True, metavar="FILE", help=".tsv .csv .jsonl .parquet (.gz), or - for standard output."
+)
 @click.option("--keep", metavar="COLUMNS", help="Input columns to write too, with commas; all by default, '' for none.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @click.option("--input-format", type=_FORMATS, help="For standard input; jsonl by default.")

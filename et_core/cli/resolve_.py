@@ -8,7 +8,7 @@ from et_core.cli.options import json_option, print_json, show_log
 @click.command("resolve")
 @click.argument("ref")
 @json_option
-def command(ref: str, as_json: bool) -> None:  # noqa: FBT001
+def command(ref: str, as_json: bool) -> None:
     """Find the files behind the model reference REF, fetching them if need be, and show what they are."""
     show_log()
     from et_core.sources import describe, resolve

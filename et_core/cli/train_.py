@@ -10,7 +10,7 @@ from et_core.cli.options import print_metrics, show_log
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option("--quiet", is_flag=True, help="No progress, no table.")
-def command(config: str | None, overrides: tuple[str, ...], resume: bool, quiet: bool) -> None:  # noqa: FBT001
+def command(config: str | None, overrides: tuple[str, ...], resume: bool, quiet: bool) -> None:
     """Train a model from CONFIG, a YAML file, and settings such as train.epochs=1; the file may be left out.
 
     \b
@@ -18,7 +18,7 @@ def command(config: str | None, overrides: tuple[str, ...], resume: bool, quiet:
     et train app=classification model=minilm-l6-en data.train=train.tsv data.dev=0.1
     """
     if config is not None and "=" in config:
-        config, overrides = None, (config, *overrides)
+        overrides, config = (config, *overrides), None
     show_log()
     from et_core import api
 

@@ -16,7 +16,7 @@ def command() -> None:
 @click.argument("pattern", default="*")
 @click.option("--file", required=True, type=click.Path(path_type=Path), help="The presets.json to fill in.")
 def pin(pattern: str, file: Path) -> None:
-    """Ask the Hub for the commit and the sha256 sums of the unpinned presets that match PATTERN, and write them down."""
+    """Ask the Hub for commits and sha256 sums of the unpinned presets that match PATTERN, and write them down."""
     show_log()
     from et_core.sources import pin_presets
 

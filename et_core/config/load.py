@@ -43,8 +43,9 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     try:
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
-    run = build_config(values)  # type: ignore[arg-type]
+        where = f"{source}: " if isinstance(source, (str, Path)) else ""
+        raise ConfigError(f"{where}{str(error).splitlines()[0]}") from error
+    run = build_config(_paths_as_text(values))
     for name, value in rows.items():
         setattr(run.data, name, value)
     return Loaded(run, _origins(run, lines, layers))
@@ -71,8 +72,10 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[dict[str, Any]
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{path}{place}: {error.problem or error.context}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}: expected keys and values, such as 'app: classification'.")
-    return values, {key: f"{path}:{line}" for key, line in _lines(node, "")}
+        raise ConfigError(
+            f"{path} holds {type(values).__name__}: expected keys and values, such as 'app: classification'."
+        )
+    return {str(key): value for key, value in values.items()}, {key: f"{path}:{line}" for key, line in _lines(node, "")}
 
 
 def _lines(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int]]:
@@ -87,10 +90,7 @@ def _lines(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int]]:
 def _override_pairs(overrides: Overrides | None) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
     if overrides is None:
         return {}, []
-    if isinstance(overrides, Mapping):
-        pairs = list(overrides.items())
-    else:
-        pairs = [_parse_pair(text) for text in overrides]
+    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_parse_pair(text) for text in overrides]
     rows = {key.removeprefix("data."): value for key, value in pairs if _is_rows(key, value)}
     return rows, [(key, value) for key, value in pairs if not _is_rows(key, value)]
 
@@ -118,7 +118,9 @@ def _apply(config: Any, key: str, value: Any) -> None:
         else:
             OmegaConf.update(config, key, value, merge=True, force_add=True)
     except (OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"the override {key}={value!r} does not fit the config: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"the override {key}={value!r} does not fit the config: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _spell_out(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +128,15 @@ def _spell_out(values: Mapping[str, Any]) -> dict[str, Any]:
         key: {SHORT_FORMS[key]: value} if key in SHORT_FORMS and not isinstance(value, Mapping) else value
         for key, value in values.items()
     }
+
+
+def _paths_as_text(value: Any) -> Any:
+    """A saved config is YAML, which has no paths."""
+    if isinstance(value, Mapping):
+        return {key: _paths_as_text(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_paths_as_text(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _is_rows(key: str, value: Any) -> bool:
@@ -149,7 +160,9 @@ def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
             yield here, value
 
 
-def _origins(run: RunConfig, lines: Mapping[str, str], layers: Iterable[tuple[Mapping[str, Any], str]]) -> dict[str, str]:
+def _origins(
+    run: RunConfig, lines: Mapping[str, str], layers: Iterable[tuple[Mapping[str, Any], str]]
+) -> dict[str, str]:
     values = dict(_leaves(_spell_out(to_dict(run))))
     origins = dict.fromkeys(values, "default")
     origins.update({key: origin for key, origin in lines.items() if key in origins})

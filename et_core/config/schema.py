@@ -92,7 +92,9 @@ class TrainConfig:
     clip_norm: Annotated[float, Field(gt=0)] | None = also("max_grad_norm", "gradient_clip", default=1.0)
     precision: Literal["auto", "fp32", "bf16"] = also("bf16", "fp16", "amp", "dtype", default="auto")
     seed: Count = 42
-    eval_every: Literal["epoch"] | Positive | None = also("eval_strategy", "evaluation_strategy", "eval_steps", default="epoch")
+    eval_every: Literal["epoch"] | Positive | None = also(
+        "eval_strategy", "evaluation_strategy", "eval_steps", default="epoch"
+    )
     """Evaluate on dev after each epoch, or each so many steps; null only at the end."""
 
     keep_best: str | None = also("metric_for_best_model", "load_best_model_at_end", default="auto")

@@ -139,13 +139,15 @@ def _suggest(path: str) -> str:
     for key, others in known.items():
         if leaf in others and (key.rpartition(".")[0] == section or "." not in path):
             return f"Did you mean {key}?"
-    siblings = [key for key in known if key.rpartition(".")[0] == section]
-    close = close_names(path, siblings, count=1) or [
-        key for key in known if key.rpartition(".")[2] == leaf or leaf in known[key]
-    ] or close_names(path, known, count=1)
+    # By the last part alone: whole paths in one section are all alike.
+    siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
+    leaves = {key.rpartition(".")[2]: key for key in known}
+    elsewhere = [key for key in known if key.rpartition(".")[2] == leaf or leaf in known[key]]
+    near = close_names(leaf, siblings, count=1) or close_names(leaf, leaves, count=1)
+    close = elsewhere or [siblings.get(name) or leaves[name] for name in near]
     if close:
         return f"Did you mean {close[0]}?"
-    return f"Settings{f' of {section}' if section in known else ''}: {', '.join(key.rpartition('.')[2] for key in siblings)}."
+    return f"Settings{f' of {section}' if section else ''}: {', '.join(siblings)}."
 
 
 def _known_keys(cls: type, path: str) -> Iterable[tuple[str, tuple[str, ...]]]:

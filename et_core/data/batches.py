@@ -21,7 +21,9 @@ class LengthBatches:
         if len(lengths) < least:
             raise DataError(f"{len(lengths)} training rows cannot be shared by {least} processes.")
         if batch_size < least:
-            raise ConfigError(f"train.batch_size is {batch_size}: at least one row for each of {least} processes is needed.")
+            raise ConfigError(
+                f"train.batch_size is {batch_size}: at least one row for each of {least} processes is needed."
+            )
         self._lengths = lengths
         self._seed = seed
         starts = np.arange(0, len(lengths), batch_size)
@@ -63,10 +65,11 @@ def split_by_budget(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int,
     At least *parts* groups where there are so many rows; a single row over the budget is a group of its own.
     """
     ranked = rows[np.argsort(-lengths[rows], kind="stable")]
-    most = max(1, -(-len(ranked) // parts))
-    groups = []
+    groups: list[np.ndarray] = []
     start = 0
     while start < len(ranked):
+        # An even share for the groups that are still owed, which never leaves them too few rows.
+        most = -(-(len(ranked) - start) // max(1, parts - len(groups)))
         size = max(1, min(most, token_budget // max(1, int(lengths[ranked[start]]))))
         groups.append(ranked[start : start + size])
         start += size

@@ -12,7 +12,7 @@ _CHUNK = 2000
 
 
 def encode_rows(rows: Rows, encode: Encode, *, skip_bad: bool) -> Iterator[list[Example]]:
-    """Encode *rows* in chunks. With *skip_bad* a row that cannot be encoded is noted in ``rows.skipped`` and left out."""
+    """Encode *rows* in chunks. With *skip_bad* a row that cannot be encoded goes to ``rows.skipped`` instead."""
     source = iter(rows)
     position = 0
     while chunk := list(islice(source, _CHUNK)):

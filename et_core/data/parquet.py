@@ -63,7 +63,7 @@ class ParquetEncoder(Encoder):
     def _fitted(self, array: Any, field: Any) -> Any:
         import pyarrow as pa
 
-        if False:
+        if not _fits(array.type, field.type):
             raise self._refusal(field.name, f"{array.type} after rows of {field.type}")
         try:
             return array.cast(field.type)

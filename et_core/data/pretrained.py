@@ -2,16 +2,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
+from tokenizers.decoders import WordPiece as WordPieceDecoder
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+from tokenizers.trainers import WordPieceTrainer
 
 from et_core.errors import ArtifactError
 from et_core.interfaces import Encoded, Tokenizer
 
+_SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_ALPHABET = 1000
 _PAD_TOKENS = ("[PAD]", "<pad>")
 
 # Case, accents, digits, rare words, other scripts and an emoji: what tokenizers of different versions disagree about.
@@ -69,7 +84,8 @@ class PretrainedTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         self._set_truncation(512, 0, "longest_first", "right")
         ids = self._backend.encode(_PROBE, _PROBE[:9]).ids
-        return hashlib.sha256(json.dumps([self.vocab_size, self.pad_id, ids]).encode()).hexdigest()[:16]
+        pieces = sorted(self._backend.get_vocab(with_added_tokens=True).items())
+        return hashlib.sha256(json.dumps([pieces, self.pad_id, ids]).encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         self._backend.no_truncation()
@@ -86,10 +102,9 @@ class PretrainedTokenizer(Tokenizer):
             return cls._convert(path)
         try:
             backend = Backend.from_file(str(file))
-        except Exception as error:  # noqa: BLE001 - the library raises the base class
+        except Exception as error:
             raise ArtifactError(f"{file} cannot be read as a tokenizer: {error}") from error
-        config = path / "tokenizer_config.json"
-        return cls(backend, json.loads(config.read_text("utf-8")) if config.is_file() else {})
+        return cls(backend, _settings(path / "tokenizer_config.json"))
 
     @classmethod
     def _convert(cls, path: Path) -> PretrainedTokenizer:
@@ -107,30 +122,45 @@ class PretrainedTokenizer(Tokenizer):
 
     @classmethod
     def fit(cls, texts: Iterable[str], *, vocab_size: int) -> PretrainedTokenizer:
-        """Learn a lower-casing WordPiece vocabulary as BERT's."""
-        from tokenizers import BertWordPieceTokenizer
-
-        learner = BertWordPieceTokenizer(lowercase=True)
-        learner.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=2, show_progress=False)
-        backend = Backend.from_str(learner.to_str())
-        special = [backend.token_to_id(token) for token in ("[CLS]", "[SEP]")]
-        from tokenizers.processors import BertProcessing
-
-        backend.post_processor = BertProcessing(("[SEP]", special[1]), ("[CLS]", special[0]))
-        tokens = {
-            "pad_token": "[PAD]",
-            "unk_token": "[UNK]",
-            "cls_token": "[CLS]",
-            "sep_token": "[SEP]",
-            "mask_token": "[MASK]",
-        }
-        return cls(backend, {"tokenizer_class": "BertTokenizer", "do_lower_case": True, **tokens})
+        """Learn a lower-casing WordPiece vocabulary as BERT's, the same for the same texts, which are read twice."""
+        lines = list(texts) if isinstance(texts, Iterator) else texts
+        learner = Backend(WordPiece(unk_token="[UNK]"))
+        learner.normalizer, learner.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
+        alphabet, inner = _characters(learner, lines, limit=(vocab_size - len(_SPECIAL)) // 2)
+        # The trainer numbers inner pieces in the order of a hash table, other in every process: given up front, all
+        # ranks and a resumed run learn one vocabulary.
+        trainer = WordPieceTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            show_progress=False,
+            special_tokens=[*_SPECIAL.values(), *(f"##{character}" for character in inner)],
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+        )
+        learner.train_from_iterator(lines, trainer)
+        vocabulary = learner.get_vocab()
+        backend = Backend(WordPiece(vocabulary, unk_token="[UNK]"))
+        backend.normalizer, backend.pre_tokenizer = learner.normalizer, learner.pre_tokenizer
+        backend.post_processor = BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
+        backend.decoder = WordPieceDecoder()
+        backend.add_special_tokens(list(_SPECIAL.values()))
+        return cls(backend, {"tokenizer_class": "BertTokenizer", "do_lower_case": True, **_SPECIAL})
 
     def _set_truncation(self, max_length: int, stride: int, strategy: str, direction: str) -> None:
         wanted = (max_length, stride, strategy, direction)
         if wanted != self._truncation:
             self._backend.enable_truncation(max_length, stride=stride, strategy=strategy, direction=direction)
             self._truncation = wanted
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        settings: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{file} is not valid JSON: {error}") from error
+    return settings
 
 
 _MACHINE_KEYS = (
@@ -142,6 +172,19 @@ _MACHINE_KEYS = (
     "pad_token_type_id",
     "stride",
 )
+
+
+def _characters(backend: Backend, texts: Iterable[str], *, limit: int) -> tuple[list[str], list[str]]:
+    """The most frequent characters of *texts*, and those of them that occur inside a word; both sorted."""
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
+    for text in texts:
+        for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)):
+            counts.update(word)
+            inside.update(word[1:])
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    alphabet = sorted(ranked[: max(0, min(_ALPHABET, limit))])
+    return alphabet, [character for character in alphabet if character in inside]
 
 
 def _append(encoded: Encoded, window: Encoding, source: int, offsets: bool) -> None:

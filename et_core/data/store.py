@@ -35,8 +35,15 @@ class ExampleStore:
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"no example {index} among {len(self)}")
         chunk = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._chunks[chunk][index - int(self._starts[chunk])]
+
+    def used_ids(self) -> np.ndarray:
+        """Every token id that occurs in any text, ascending."""
+        found = [np.unique(ids) for chunk in self._chunks for ids in chunk.ids()]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
     def take(self, indices: Iterable[int]) -> list[Example]:
         return [self[int(index)] for index in indices]
@@ -57,12 +64,15 @@ class _Chunk:
                 continue
             offsets = column.offsets.to_numpy()
             trailing = tuple(json.loads((field.metadata or {}).get(b"shape", b"[]")))
-            self._columns.append((group, name, column.values.to_numpy(), offsets, trailing))
+            self._columns.append((group, name, column.values.to_numpy(zero_copy_only=False), offsets, trailing))
             if group == "inputs" and name.endswith(".ids"):
                 self.lengths = np.maximum(self.lengths, np.diff(offsets))
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def ids(self) -> list[np.ndarray]:
+        return [values for group, name, values, _, _ in self._columns if group == "inputs" and name.endswith(".ids")]
 
     def __getitem__(self, index: int) -> Example:
         found: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
@@ -119,7 +129,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ET_CACHE_DIR") or Path.home() / ".cache" / "et")
 
 
-def cached_store(key: Mapping[str, Any], build: Callable[[], Iterator[list[Example]]], *, reuse: bool = True) -> ExampleStore:
+def cached_store(
+    key: Mapping[str, Any], build: Callable[[], Iterator[list[Example]]], *, reuse: bool = True
+) -> ExampleStore:
     """The store for *key*, built once, or anew without *reuse*.
 
     *key* holds everything the examples depend on, the content of the data included. The least recently used stores go

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from et_core.data.batches import split_by_budget
-from et_core.data.collate import collate
+from et_core.data.padding import collate
 from et_core.interfaces import Example, Model
 
 TOKEN_BUDGET = 8192
@@ -60,7 +60,7 @@ def _scatter(arrays: list[np.ndarray], places: np.ndarray) -> np.ndarray:
     joined = np.zeros((len(places), *trailing), np.float32)
     start = 0
     for array in arrays:
-        where = (places[start : start + len(array)], *(slice(size) for size in array.shape[1:]))
+        where: tuple[Any, ...] = (places[start : start + len(array)], *(slice(size) for size in array.shape[1:]))
         joined[where] = array
         start += len(array)
     return joined

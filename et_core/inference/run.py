@@ -105,14 +105,14 @@ class Run:
         start = time.perf_counter()
         rows = self._open(source, targets=False, on_bad_row=on_bad_row, columns=columns, format=input_format)
         written = 0
-        skipped = _SkippedFile(output)
-        with open_writer(output, format=output_format) as writer:
+        with _SkippedFile(output) as skipped, open_writer(output, format=output_format) as writer:
             for window in _windows(rows.raw()):
                 good, predictions = self._predict_usable(window, rows)
-                writer.write([{**_kept(raw, keep), **_fields(p)} for (_, raw), p in zip(good, predictions, strict=True)])
+                writer.write(
+                    [{**_kept(raw, keep), **_fields(p)} for (_, raw), p in zip(good, predictions, strict=True)]
+                )
                 written += len(good)
                 skipped.add(rows)
-        skipped.close()
         return Written(written, rows.skipped_total, time.perf_counter() - start, str(output), skipped.path)
 
     def evaluate(
@@ -173,7 +173,9 @@ class Run:
         return good, self._predict([row for row, _ in good]) if good else []
 
     def _encode(self, rows: Sequence[Row]) -> list[Example]:
-        return self._app.encode(rows, self.bundle.tokenizer, accepts=self.bundle.model.backbone.accepts, **self.bundle.encoding)
+        return self._app.encode(
+            rows, self.bundle.tokenizer, accepts=self.bundle.model.backbone.accepts, **self.bundle.encoding
+        )
 
     def _run(self, examples: Sequence[Example]) -> Mapping[str, Any]:
         if self._engine is None:
@@ -215,9 +217,12 @@ class _SkippedFile:
             self._writer = open_writer(self._target)
         self._writer.write([dataclasses.asdict(row) for row in new])
 
-    def close(self) -> None:
+    def __enter__(self) -> _SkippedFile:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
         if self._writer is not None:
-            self._writer.close()
+            self._writer.__exit__(*exception)
 
 
 def _windows(items: Iterator[Any]) -> Iterator[list[Any]]:

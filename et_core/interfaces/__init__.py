@@ -1,31 +1,111 @@
 """What a plugin subclasses, and the data that passes between the parts of a run."""
 
+from typing import TYPE_CHECKING
+
 from et_core._lazy import exports
 
+if TYPE_CHECKING:
+    from et_core.interfaces.app import App, HeadSpec, LossSpec, Role
+    from et_core.interfaces.artifact import Artifact
+    from et_core.interfaces.backbone import Backbone, Generates
+    from et_core.interfaces.distiller import Distiller, Observed
+    from et_core.interfaces.evaluation import Evaluation, Metric
+    from et_core.interfaces.example import Example, Row
+    from et_core.interfaces.figures import Bars, Examples, Figure, Matrix, Scatter
+    from et_core.interfaces.head import Head
+    from et_core.interfaces.inputs import Batch, Features, Inputs, Text
+    from et_core.interfaces.loss import Loss
+    from et_core.interfaces.model import Model
+    from et_core.interfaces.objective import Objective, Phase, Step, Term
+    from et_core.interfaces.optimization import OptimizerFactory, Schedule
+    from et_core.interfaces.preset import Preset, Provider
+    from et_core.interfaces.source import Source
+    from et_core.interfaces.strategy import Prepared, Strategy
+    from et_core.interfaces.tokenizer import Encoded, Tokenizer
+    from et_core.interfaces.tracker import Tracker
+
+__all__ = [
+    "App",
+    "Artifact",
+    "Backbone",
+    "Bars",
+    "Batch",
+    "Distiller",
+    "Encoded",
+    "Evaluation",
+    "Example",
+    "Examples",
+    "Features",
+    "Figure",
+    "Generates",
+    "Head",
+    "HeadSpec",
+    "Inputs",
+    "Loss",
+    "LossSpec",
+    "Matrix",
+    "Metric",
+    "Model",
+    "Objective",
+    "Observed",
+    "OptimizerFactory",
+    "Phase",
+    "Prepared",
+    "Preset",
+    "Provider",
+    "Role",
+    "Row",
+    "Scatter",
+    "Schedule",
+    "Source",
+    "Step",
+    "Strategy",
+    "Term",
+    "Text",
+    "Tokenizer",
+    "Tracker",
+]
+
 _ORIGINS = {
-    name: f"et_core.interfaces.{module}"
-    for module, names in {
-        "app": ("App", "HeadSpec", "LossSpec", "Role"),
-        "artifact": ("Artifact",),
-        "backbone": ("Backbone", "Generates"),
-        "distiller": ("Distiller", "Observed"),
-        "evaluation": ("Evaluation", "Metric"),
-        "example": ("Example", "Row"),
-        "figures": ("Bars", "Examples", "Figure", "Matrix", "Scatter"),
-        "head": ("Head",),
-        "inputs": ("Batch", "Features", "Inputs", "Text"),
-        "loss": ("Loss",),
-        "model": ("Model",),
-        "objective": ("Objective", "Phase", "Step", "Term"),
-        "optimization": ("OptimizerFactory", "Schedule"),
-        "preset": ("Preset", "Provider"),
-        "source": ("Source",),
-        "strategy": ("Prepared", "Strategy"),
-        "tokenizer": ("Encoded", "Tokenizer"),
-        "tracker": ("Tracker",),
-    }.items()
-    for name in names
+    "App": "et_core.interfaces.app",
+    "Artifact": "et_core.interfaces.artifact",
+    "Backbone": "et_core.interfaces.backbone",
+    "Bars": "et_core.interfaces.figures",
+    "Batch": "et_core.interfaces.inputs",
+    "Distiller": "et_core.interfaces.distiller",
+    "Encoded": "et_core.interfaces.tokenizer",
+    "Evaluation": "et_core.interfaces.evaluation",
+    "Example": "et_core.interfaces.example",
+    "Examples": "et_core.interfaces.figures",
+    "Features": "et_core.interfaces.inputs",
+    "Figure": "et_core.interfaces.figures",
+    "Generates": "et_core.interfaces.backbone",
+    "Head": "et_core.interfaces.head",
+    "HeadSpec": "et_core.interfaces.app",
+    "Inputs": "et_core.interfaces.inputs",
+    "Loss": "et_core.interfaces.loss",
+    "LossSpec": "et_core.interfaces.app",
+    "Matrix": "et_core.interfaces.figures",
+    "Metric": "et_core.interfaces.evaluation",
+    "Model": "et_core.interfaces.model",
+    "Objective": "et_core.interfaces.objective",
+    "Observed": "et_core.interfaces.distiller",
+    "OptimizerFactory": "et_core.interfaces.optimization",
+    "Phase": "et_core.interfaces.objective",
+    "Prepared": "et_core.interfaces.strategy",
+    "Preset": "et_core.interfaces.preset",
+    "Provider": "et_core.interfaces.preset",
+    "Role": "et_core.interfaces.app",
+    "Row": "et_core.interfaces.example",
+    "Scatter": "et_core.interfaces.figures",
+    "Schedule": "et_core.interfaces.optimization",
+    "Source": "et_core.interfaces.source",
+    "Step": "et_core.interfaces.objective",
+    "Strategy": "et_core.interfaces.strategy",
+    "Term": "et_core.interfaces.objective",
+    "Text": "et_core.interfaces.inputs",
+    "Tokenizer": "et_core.interfaces.tokenizer",
+    "Tracker": "et_core.interfaces.tracker",
 }
 
-__all__ = sorted(_ORIGINS)  # pyright: ignore[reportUnsupportedDunderAll]
 __getattr__, __dir__ = exports(__name__, _ORIGINS)

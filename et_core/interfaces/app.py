@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Role:
-    """A column that an app reads. *type* is what the value should be; a *target* is needed only to train or evaluate."""
+    """A column that an app reads, of *type*; a *target* is needed only to train or evaluate."""
 
     type: type
     help: str
@@ -85,7 +85,7 @@ class App(ABC):
         """Learn label names or ranges from training rows, which may be read more than once."""
 
     def check(self, row: Row) -> None:
-        """Raise ``Row.error`` if *row* cannot be learned from; called before ``fit`` where bad rows are to be skipped."""
+        """Raise ``Row.error`` if *row* cannot be learned from; called before ``fit`` where bad rows are skipped."""
         return
 
     @abstractmethod
@@ -103,7 +103,13 @@ class App(ABC):
 
     @abstractmethod
     def encode(
-        self, rows: Sequence[Row], tokenizer: Tokenizer, *, max_length: int, accepts: frozenset[str], truncation: str = "right"
+        self,
+        rows: Sequence[Row],
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        accepts: frozenset[str],
+        truncation: str = "right",
     ) -> list[Example]:
         """Turn rows into examples, with targets where the rows have them. One row may give several windows.
 

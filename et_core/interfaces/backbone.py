@@ -54,8 +54,12 @@ class Backbone(nn.Module, ABC):
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         """The content of config.json for this backbone with these heads by task; holds ``model_type``."""
 
+    def token_table(self) -> nn.Embedding | None:
+        """The table that is looked up with token ids and nothing else, of which training may leave out unused rows."""
+        return None
+
     def restrict(self, needs: frozenset[str]) -> None:
-        """Drop the parts that only serve what nobody *needs*: parameters without a gradient stop data-parallel engines."""
+        """Drop what only serves outputs that nobody *needs*: parameters without a gradient stop parallel engines."""
 
     def native_head(self, task: str, **spec: Any) -> Head | None:
         """The head that the family's own library has for *task*, with that library's parameter names, or None."""

@@ -14,7 +14,9 @@ class Row(dict[str, Any]):
 
     __slots__ = ("columns", "index", "where")
 
-    def __init__(self, values: Mapping[str, Any], *, where: str = "", index: int = 0, columns: Mapping[str, str] | None = None):
+    def __init__(
+        self, values: Mapping[str, Any], *, where: str = "", index: int = 0, columns: Mapping[str, str] | None = None
+    ):
         super().__init__(values)
         self.where = where
         self.index = index

@@ -79,7 +79,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Features:
-    """What a backbone answers: *tokens* [B, L, H] with their *mask* [B, L], *pooled* [B, H], and in *extra* what was wanted.
+    """What a backbone answers: *tokens* [B, L, H] with *mask* [B, L], *pooled* [B, H], and in *extra* what was wanted.
 
     ``extra["layers"]`` is a tuple of [B, L, H], embeddings first; ``extra["attentions"]`` a tuple of [B, heads, L, L];
     ``extra["queries-keys-values"]`` a tuple of three [B, heads, L, H / heads] per layer.

@@ -57,6 +57,9 @@ class Objective(nn.Module, ABC):
     static_graph: bool = True
     """Whether every step of a phase runs the same graph over the same parameters."""
 
+    new_tokens: bool = False
+    """Whether ``forward`` makes token ids that the data does not hold, as masking and augmentation do."""
+
     def phases(self) -> list[Phase]:
         """The optimisers of a step, in order."""
         return [Phase()]

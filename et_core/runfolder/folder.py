@@ -66,6 +66,16 @@ class RunFolder:
             raise RunFolderError(f"{path} holds no config.yaml, so it is not known how its model was trained.")
         return run
 
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint was ever finished; whether it verifies is not looked at."""
+        return bool(Checkpoints(self.checkpoints).steps())
+
+    def discard_unstarted(self) -> None:
+        """Remove the folder of a run that ended before it wrote anything but its config, so that the next may begin."""
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} == {self.config_file.name}:
+            self.config_file.unlink()
+            self.path.rmdir()
+
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one line of JSON to the log. It is with the system when this returns, though not yet on the disk."""
         if self._metrics is None:

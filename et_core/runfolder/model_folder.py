@@ -66,7 +66,9 @@ class ModelBundle:
             "tokenizer": {"name": self.tokenizer_name, "fingerprint": self.tokenizer.fingerprint()},
             "encoding": self.encoding,
             "tasks": tasks,
-            "versions": {name: importlib.metadata.version(name) for name in ("et-core", "torch", "transformers", "tokenizers")},
+            "versions": {
+                name: importlib.metadata.version(name) for name in ("et-core", "torch", "transformers", "tokenizers")
+            },
         }
 
     @classmethod
@@ -90,7 +92,14 @@ class ModelBundle:
         model = Model(backbone, {task: spec.build(backbone) for task, spec in heads.items()})
         _fill(model, path)
         return cls(
-            model, tokenizer, described["tokenizer"]["name"], family, described["options"], apps, configs, described["encoding"]
+            model,
+            tokenizer,
+            described["tokenizer"]["name"],
+            family,
+            described["options"],
+            apps,
+            configs,
+            described["encoding"],
         )
 
 
@@ -155,7 +164,8 @@ def _fill(model: Model, path: Path) -> None:
         wrong = sorted(set(stored) ^ set(wanted)) or [n for n in wanted if wanted[n].shape != stored[n].shape]
         if wrong:
             raise ArtifactError(
-                f"{file} does not fit the model that {path / _ET} describes: {len(wrong)} tensors differ, such as {wrong[0]!r}."
+                f"{file} does not fit the model that {path / _ET} describes: "
+                f"{len(wrong)} tensors differ, such as {wrong[0]!r}."
             )
         with torch.no_grad():
             for name in wanted:
@@ -176,7 +186,8 @@ def _check_fingerprint(path: Path, tokenizer: Tokenizer, expected: str) -> None:
     if found != expected:
         raise ArtifactError(
             f"the tokenizer in {path} gives other tokens than the one the model was trained with "
-            f"(fingerprint {found}, expected {expected}). Restore its files, or install the versions that {path / _ET} names."
+            f"(fingerprint {found}, expected {expected}). "
+            f"Restore its files, or install the versions that {path / _ET} names."
         )
 
 

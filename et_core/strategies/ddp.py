@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.distributed.nn.functional import all_gather as differentiable_all_gather
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,7 +27,9 @@ class Ddp(Replicated):
 
     def __init__(self, *, processes: Annotated[int, Field(gt=0)] | None = None, bucket_mb: int = 25) -> None:
         """*processes* defaults to one a GPU, or two on a CPU; *bucket_mb* is how much gradient is sent at once."""
-        self._elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= set(os.environ)
+        self._elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= set(
+            os.environ
+        )
         default = torch.cuda.device_count() or 2
         self._processes = int(os.environ["WORLD_SIZE"]) if self._elsewhere else processes or default
         self._rank = int(os.environ["RANK"]) if self._elsewhere else 0
@@ -54,7 +57,7 @@ class Ddp(Replicated):
         finally:
             dist.destroy_process_group()
 
-    def _enter(self, rank: int, store: dist.Store, worker: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def _enter(self, rank: int, store: Store, worker: Callable[..., None], args: tuple[Any, ...]) -> None:
         self._rank = rank
         if self.device.type == "cpu":
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._processes))
@@ -84,7 +87,7 @@ class Ddp(Replicated):
         return Prepared(objective, module, make_optimizers(objective), float(self._processes), synchronised)
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        return torch.cat(differentiable_all_gather(tensor.contiguous()))
+        return torch.cat(differentiable_all_gather(tensor.contiguous()))  # type: ignore[no-untyped-call]
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         names = sorted(values)

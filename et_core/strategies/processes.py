@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import torch.distributed as dist
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from et_core.errors import EtError
 
-Enter = Callable[[int, dist.Store, Callable[..., None], tuple[Any, ...]], None]
+Enter = Callable[[int, Store, Callable[..., None], tuple[Any, ...]], None]
 _GRACE_SECONDS = 10.0
 
 
@@ -28,13 +28,15 @@ def start_processes(enter: Enter, processes: int, worker: Callable[..., None], a
     the rank and its traceback. A signal to this process is passed on.
     """
     # Port 0: the kernel picks a free one, so two runs never collide.
-    store = dist.TCPStore("127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     children: list[BaseProcess] = []
     reports: list[Connection] = []
     for rank in range(processes):
         receiver, sender = context.Pipe(duplex=False)
-        child = context.Process(target=_child, args=(enter, rank, store.port, os.getpid(), sender, worker, args), daemon=True)
+        child = context.Process(
+            target=_child, args=(enter, rank, store.port, os.getpid(), sender, worker, args), daemon=True
+        )
         child.start()
         sender.close()
         children.append(child)
@@ -47,11 +49,17 @@ def start_processes(enter: Enter, processes: int, worker: Callable[..., None], a
 
 
 def _child(
-    enter: Enter, rank: int, port: int, parent: int, report: Connection, worker: Callable[..., None], args: tuple[Any, ...]
+    enter: Enter,
+    rank: int,
+    port: int,
+    parent: int,
+    report: Connection,
+    worker: Callable[..., None],
+    args: tuple[Any, ...],
 ) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
-        enter(rank, dist.TCPStore("127.0.0.1", port, world_size=None, is_master=False), worker, args)
+        enter(rank, TCPStore("127.0.0.1", port, world_size=None, is_master=False), worker, args)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
         report.send_bytes(_pack(error, rank))
     report.close()
@@ -65,7 +73,11 @@ def _end_with(parent: int) -> None:
 
 
 def _pack(error: BaseException, rank: int) -> bytes:
-    known = error if isinstance(error, EtError) else EtError(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}")
+    known = (
+        error
+        if isinstance(error, EtError)
+        else EtError(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}")
+    )
     return pickle.dumps((type(known), str(known), getattr(known, "signal_number", None)))
 
 

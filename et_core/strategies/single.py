@@ -36,7 +36,7 @@ class Single(Replicated):
 
     def prepare(self, objective: Objective, make_optimizers: MakeOptimizers) -> Prepared:
         objective.to(self._device)
-        return Prepared(objective, objective, make_optimizers(objective), 1.0, lambda last: contextlib.nullcontext())
+        return Prepared(objective, objective, make_optimizers(objective), 1.0, lambda _last: contextlib.nullcontext())
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         return tensor

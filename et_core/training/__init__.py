@@ -1,11 +1,16 @@
 """The loop, what it minimises and by which optimiser, and how a run is assembled, resumed and concluded."""
 
-from et_core.training.loop import Loop, Position
-from et_core.training.plan import Plan
-from et_core.training.run import Finish, Outcome, train_worker
-from et_core.training.setup import check_config, check_strategy
-from et_core.training.splits import Split, StoreSplit, Turn
-from et_core.training.supervised import Supervised
+from typing import TYPE_CHECKING
+
+from et_core._lazy import exports
+
+if TYPE_CHECKING:
+    from et_core.training.loop import Loop, Position
+    from et_core.training.plan import Plan
+    from et_core.training.run import Finish, Outcome, train_worker
+    from et_core.training.setup import check_config, check_strategy
+    from et_core.training.splits import Split, StoreSplit, Turn
+    from et_core.training.supervised import Supervised
 
 __all__ = [
     "Finish",
@@ -21,3 +26,20 @@ __all__ = [
     "check_strategy",
     "train_worker",
 ]
+
+_ORIGINS = {
+    "Finish": "et_core.training.run",
+    "Loop": "et_core.training.loop",
+    "Outcome": "et_core.training.run",
+    "Plan": "et_core.training.plan",
+    "Position": "et_core.training.loop",
+    "Split": "et_core.training.splits",
+    "StoreSplit": "et_core.training.splits",
+    "Supervised": "et_core.training.supervised",
+    "Turn": "et_core.training.splits",
+    "check_config": "et_core.training.setup",
+    "check_strategy": "et_core.training.setup",
+    "train_worker": "et_core.training.run",
+}
+
+__getattr__, __dir__ = exports(__name__, _ORIGINS)

@@ -5,7 +5,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import nn
 
 from et_core.config import TrainConfig
 from et_core.errors import ConfigError
@@ -47,7 +46,9 @@ def make_optimizer(objective: Objective, phase: Phase, train: TrainConfig) -> to
         group = groups.setdefault(key, {"params": [], "lr": key[0], "peak_lr": key[0], "weight_decay": key[1]})
         group["params"].append(parameter)
     if not groups:
-        raise ConfigError(f"the phase {phase.name!r} moves no parameter: {', '.join(phase.parameters)} matches none that trains.")
+        raise ConfigError(
+            f"the phase {phase.name!r} moves no parameter: {', '.join(phase.parameters)} matches none that trains."
+        )
     factory = registry("optimizers").create(phase.optimizer or train.optimizer)
     optimizer: torch.optim.Optimizer = factory.build(list(groups.values()), lr=lr, weight_decay=decay)
     return optimizer
@@ -63,7 +64,7 @@ def _spellings(objective: Objective) -> dict[str, set[str]]:
         blocks = {id(p): i for i, block in enumerate(backbone.blocks()) for p in block.parameters()}
         for name, parameter in backbone.named_parameters():
             own = names[f"{path}.{name}"]
-            own |= {f"backbone.{name}", name, name.partition(".")[2]}
+            own |= {f"backbone.{name}", name}
             if id(parameter) in blocks:
                 own.add(f"blocks.{blocks[id(parameter)]}")
     for spellings in names.values():

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from et_core.config import TrainConfig
 from et_core.errors import Interrupted
+from et_core.inference.precision import autocast
 from et_core.interfaces import Batch, Phase, Prepared, Schedule, Step, Strategy
 from et_core.registry import registry
 from et_core.training.plan import Plan
-from et_core.inference.precision import autocast
 from et_core.training.recorder import Recorder, check_finite
 from et_core.training.signals import StopOnSignal
 from et_core.training.splits import Split, Turn
@@ -66,7 +67,7 @@ class Loop:
         save: Save | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        """*evaluate* gives dev metrics, of which *watched* picks the best step by *better*; *save* writes a checkpoint."""
+        """*evaluate* gives dev metrics, of which *watched* picks the best step by *better*; *save* a checkpoint."""
         self._prepared = prepared
         self._splits = splits
         self._train = train
@@ -89,20 +90,25 @@ class Loop:
         self._prepared.objective.train()
         with StopOnSignal() as stop, contextlib.ExitStack() as stack:
             for feed in feeds.values():
-                stack.callback(feed.close)  # type: ignore[attr-defined]
+                if isinstance(feed, Generator):
+                    stack.callback(feed.close)
             while position.step < self._plan.total_steps and not self._out_of_patience(position):
                 stopping = self._step(position.step, feeds, interval, stop)
                 position.step += 1
-                if position.step % self._train.log_every == 0 or position.step == self._plan.total_steps:
+                evaluates = self._evaluate is not None and self._plan.evaluates_after(
+                    position.step, self._train.eval_every
+                )
+                saves = evaluates or stopping or self._saves_after(position.step)
+                # Before a save too, so that no checkpoint holds weights that are not numbers, and no interval is cut by it.
+                if saves or position.step % self._train.log_every == 0:
                     interval = self._log(position.step, interval)
-                self._after_step(position, stopping)
+                if saves:
+                    self._look_and_save(position, evaluates=evaluates)
                 if stopping:
                     raise _interrupted(stop.number or signal.SIGTERM, position.step)
         return position
 
-    def _step(
-        self, index: int, feeds: Mapping[str, Iterator[Turn]], interval: _Interval, stop: StopOnSignal
-    ) -> bool:
+    def _step(self, index: int, feeds: Mapping[str, Iterator[Turn]], interval: _Interval, stop: StopOnSignal) -> bool:
         acting = [phase for phase in self._phases if index % phase.every == 0]
         turns = {name: next(feed) for name, feed in feeds.items()}
         stopping = False
@@ -118,7 +124,7 @@ class Loop:
         return stopping
 
     def _count(self, parts: list[Batch], phase: Phase, stop: bool) -> dict[str, float]:
-        """Each term's count over all parts on all ranks; and in the same exchange, whether any rank was told to stop."""
+        """Each term's count over all parts on all ranks; in the same exchange, whether any rank was told to stop."""
         local: dict[str, float] = {"stop": float(stop)}
         for part in parts:
             for name, count in self._prepared.objective.counts(part, phase.name).items():
@@ -138,7 +144,7 @@ class Loop:
                     terms = self._prepared.run(part, step)
                 shares = {name: term.weight * term.sum / max(counts[name], 1e-12) for name, term in terms.items()}
                 loss = torch.stack(list(shares.values())).sum()
-                (loss * self._prepared.gradient_scale).backward()
+                (loss * self._prepared.gradient_scale).backward()  # type: ignore[no-untyped-call]
             interval.loss = interval.loss + loss.detach()
             for name, value in shares.items():
                 interval.terms[name] = interval.terms.get(name, 0.0) + value.detach()
@@ -161,7 +167,9 @@ class Loop:
         sums = {"loss": float(interval.loss), **{f"/{name}": float(interval.terms[name]) for name in names}}
         totals = self._strategy.sum(sums)
         loss = totals["loss"] / interval.steps
-        check_finite(loss, step)
+        grad_norm = None if interval.grad_norm is None else float(interval.grad_norm)
+        check_finite("loss", loss, step)
+        check_finite("gradient norm", grad_norm or 0.0, step)
         if self._recorder:
             group = self._prepared.optimizers[self._phases[0].name].param_groups
             self._recorder.step(
@@ -169,18 +177,16 @@ class Loop:
                 epoch=step / self._plan.steps_per_epoch,
                 loss=loss,
                 lr=max(entry["lr"] for entry in group),
-                grad_norm=None if interval.grad_norm is None else float(interval.grad_norm),
+                grad_norm=grad_norm,
                 terms={name: totals[f"/{name}"] / interval.steps for name in names},
             )
         return _Interval()
 
-    def _after_step(self, position: Position, stopping: bool) -> None:
-        evaluates = self._evaluate is not None and self._plan.evaluates_after(position.step, self._train.eval_every)
+    def _saves_after(self, step: int) -> bool:
         every = self._train.checkpoint_every
-        saves = evaluates or stopping or position.step == self._plan.total_steps
-        saves = saves or bool(every and position.step % every == 0)
-        if not saves:
-            return
+        return step == self._plan.total_steps or bool(every and step % every == 0)
+
+    def _look_and_save(self, position: Position, *, evaluates: bool) -> None:
         if self._recorder:
             self._recorder.pause()
             position.seconds, position.rows, position.tokens = (
@@ -200,8 +206,10 @@ class Loop:
         metrics = self._evaluate() if self._evaluate else {}
         self._prepared.objective.train()
         value = metrics.get(self._watched or "")
-        is_best = value is not None and (
-            position.best_value is None or bool(self._better and self._better(value, position.best_value))
+        is_best = (
+            value is not None
+            and not math.isnan(value)
+            and (position.best_value is None or bool(self._better and self._better(value, position.best_value)))
         )
         if is_best:
             position.best_step, position.best_value, position.misses = position.step, value, 0

@@ -43,7 +43,7 @@ class CrossEntropy(Loss):
 
 
 class BinaryCrossEntropy(Loss):
-    """Sigmoid cross-entropy of logits [B, C] against 0 or 1 [B, C], averaged over labels; *weights* [C] weigh labels."""
+    """Sigmoid cross-entropy of logits [B, C] against 0 or 1 [B, C], averaged over labels that *weights* [C] weigh."""
 
     def __init__(self, *, weights: Sequence[float] | None = None) -> None:
         super().__init__()

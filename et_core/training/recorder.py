@@ -36,7 +36,9 @@ class Recorder:
         self._tokens += tokens
         self._rows += rows
 
-    def step(self, step: int, *, epoch: float, loss: float, lr: float, grad_norm: float | None, terms: Mapping[str, float]) -> None:
+    def step(
+        self, step: int, *, epoch: float, loss: float, lr: float, grad_norm: float | None, terms: Mapping[str, float]
+    ) -> None:
         """Log a training line; *terms* are shown where there are several."""
         elapsed = self._lap()
         values: dict[str, float] = {"loss": loss, "lr": lr}
@@ -81,9 +83,9 @@ class Recorder:
             tracker.log(step, values)
 
 
-def check_finite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
+def check_finite(name: str, value: float, step: int) -> None:
+    if not math.isfinite(value):
         raise EtError(
-            f"the loss is {loss} at step {step}. Lower train.lr, raise train.warmup, or set train.precision=fp32; "
+            f"the {name} is {value} at step {step}. Lower train.lr, raise train.warmup, or set train.precision=fp32; "
             "the last checkpoint is intact."
         )

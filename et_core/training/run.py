@@ -18,13 +18,15 @@ from et_core.data import SkippedRow
 from et_core.errors import CheckpointError, ConfigError
 from et_core.inference.engine import Engine
 from et_core.inference.evaluate import evaluate
+from et_core.inference.precision import autocast, choose_precision
 from et_core.interfaces import Evaluation, Metric, Objective, Prepared, Strategy
 from et_core.registry import plugins, registry
 from et_core.runfolder import Checkpoints, Loaded, RunFolder
+from et_core.training.compact import compact_tokens, expand_tokens
+from et_core.training.dropout import use_fast_dropout
 from et_core.training.groups import freeze, make_optimizer
 from et_core.training.loop import Loop, Position, position_from
 from et_core.training.plan import Plan
-from et_core.inference.precision import autocast, choose_precision
 from et_core.training.progress import Progress, RichProgress, Silent
 from et_core.training.recorder import Recorder
 from et_core.training.setup import Parts, assemble
@@ -33,7 +35,17 @@ from et_core.training.splits import StoreSplit
 log = logging.getLogger("et")
 
 # What may differ between a run and its continuation without changing the weights it ends with.
-_FREE_ON_RESUME = frozenset({"output", "plugins", "strategy", "train.log_every", "train.trackers", "train.checkpoint_every", "train.keep_checkpoints"})
+_FREE_ON_RESUME = frozenset(
+    {
+        "output",
+        "plugins",
+        "strategy",
+        "train.log_every",
+        "train.trackers",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,12 @@ Finish = Callable[[Outcome], None]
 
 
 def train_worker(
-    strategy: Strategy, config: RunConfig, path: Path, resume: bool, show_progress: bool, finish: Finish  # noqa: FBT001
+    strategy: Strategy,
+    config: RunConfig,
+    path: Path,
+    resume: bool,
+    show_progress: bool,
+    finish: Finish,
 ) -> None:
     """Train in this process as one of a strategy's; the main one saves the model and calls *finish*."""
     started = time.perf_counter()
@@ -96,6 +113,7 @@ class _Run:
             parts.app.objective, model=parts.bundle.model, losses={"main": parts.app.loss().build()}
         )
         freeze(objective, config.train.freeze)
+        self._hasten(objective)
         self._prepared: Prepared = strategy.prepare(objective, self._optimizers)
         self._split = StoreSplit(
             parts.train,
@@ -138,6 +156,7 @@ class _Run:
         if best is not None and best != position.step:
             self._strategy.load_state(self._prepared, self._checkpoints.load(best).tensors())
             self._note(f"the weights are those of step {best}, the best on dev of {position.step} steps")
+        expand_tokens(self._prepared.objective)
         self._prepared.objective.eval()
         if self._parts.dev is None:
             return None, {}
@@ -165,6 +184,12 @@ class _Run:
             device=str(self._strategy.device),
             seconds=seconds,
         )
+
+    def _hasten(self, objective: Objective) -> None:
+        use_fast_dropout(objective)
+        if not objective.new_tokens:
+            used = np.union1d(self._parts.train.used_ids(), [self._parts.bundle.tokenizer.pad_id])
+            compact_tokens(self._parts.backbone, torch.from_numpy(used.astype(np.int64)))
 
     def _optimizers(self, objective: Objective) -> dict[str, torch.optim.Optimizer]:
         return {phase.name: make_optimizer(objective, phase, self._config.train) for phase in objective.phases()}
@@ -194,7 +219,9 @@ class _Run:
         wanted = self._config.train.keep_best
         if self._parts.dev is None or wanted is None:
             if self._config.train.patience is not None:
-                raise ConfigError("train.patience needs a dev set and train.keep_best: set data.dev, such as data.dev=0.1.")
+                raise ConfigError(
+                    "train.patience needs a dev set and train.keep_best: set data.dev, such as data.dev=0.1."
+                )
             return None, None
         names = list(self._parts.app.evaluation(self._metrics).metrics())
         chosen = names[0] if wanted == "auto" else wanted
@@ -293,5 +320,3 @@ def _refuse_other_run(loaded: Loaded, config: RunConfig, data: str) -> None:
             f"{loaded.path} was written for other training data than {config.data.train} holds now.\n"
             "Restore the data, or start anew with another output=..."
         )
-
-

@@ -16,5 +16,5 @@ class Cosine(Schedule):
 
 
 class Constant(Schedule):
-    def decay(self, progress: float) -> float:  # noqa: ARG002 - what constant means
+    def decay(self, progress: float) -> float:
         return 1.0

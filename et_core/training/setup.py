@@ -30,8 +30,15 @@ def check_config(config: RunConfig) -> None:
         ("model", config.model.ref, "minilm-l6-en@zoo"),
         ("data.train", config.data.train, "train.tsv"),
     ):
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value):
             raise ConfigError(f"{key} is not set. Write {key}={example}, or put it into the config file.")
+    for key, source in (("data.train", config.data.train), ("data.dev", config.data.dev)):
+        if isinstance(source, Iterator) or (isinstance(source, str) and source == "-"):
+            what = "standard input" if source == "-" else f"a {type(source).__name__}"
+            raise DataError(
+                f"{key} is {what}, which can be read only once, but training reads its rows several times. "
+                "Pass a file, or a list of the rows."
+            )
     ModelRef.parse(config.model.ref)
     build_app(config.app)
     for kind, names in (
@@ -81,7 +88,8 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     backbone = build_backbone(artifact.family, config.model.options, tokenizer=tokenizer, artifact=artifact)
     if backbone.max_length is not None and config.data.max_length > backbone.max_length:
         raise ConfigError(
-            f"data.max_length is {config.data.max_length}, but {config.model.ref} has positions for {backbone.max_length} tokens."
+            f"data.max_length is {config.data.max_length}, "
+            f"but {config.model.ref} has positions for {backbone.max_length} tokens."
         )
     app.fit(_usable(train_rows, app, skip_bad=config.data.on_bad_row == "skip"))
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
@@ -186,8 +194,18 @@ def _tokenizer(
     size = config.model.options.get("vocab_size") or _FITTED_VOCABULARY
     log.info("tokenizer: learning a vocabulary of at most %d pieces on the training rows", size)
     roles = [role for role, spec in app.roles.items() if spec.type is str and not spec.target]
-    texts = (row[role] for row in rows for role in roles if role in row)
-    return cls.fit(texts, vocab_size=size), name
+    return cls.fit(_Texts(rows, roles), vocab_size=size), name
+
+
+class _Texts:
+    """All texts of *rows*; re-iterable, as ``Tokenizer.fit`` may read more than once."""
+
+    def __init__(self, rows: Rows, roles: Sequence[str]) -> None:
+        self._rows = rows
+        self._roles = roles
+
+    def __iter__(self) -> Iterator[str]:
+        return (row[role] for row in self._rows for role in self._roles if role in row)
 
 
 class _Encoder:

@@ -16,10 +16,10 @@ class Supervised(Objective):
         self.losses = nn.ModuleDict(losses)
         self.static_graph = len(losses) == 1
 
-    def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002 - one phase
+    def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         return {batch.task: self._loss(batch.task).count(batch.targets)}
 
-    def forward(self, batch: Batch, step: Step) -> dict[str, Term]:  # noqa: ARG002 - no randomness of its own
+    def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
         loss, count = self._loss(batch.task)(self.model(batch), batch.targets)
         return {batch.task: Term(loss, count)}
 

@@ -14,7 +14,9 @@ class TensorBoard(Tracker):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ConfigError("train.trackers: tensorboard is not installed: pip install 'et-core[tensorboard]'") from error
+            raise ConfigError(
+                "train.trackers: tensorboard is not installed: pip install 'et-core[tensorboard]'"
+            ) from error
         self._writer = SummaryWriter(str(folder / "tensorboard"))
         self._writer.add_text("config", f"```\n{config}\n```")
 

@@ -26,7 +26,7 @@ class _Counts(Metric):
         self._exact = 0
         self._rows = 0
 
-    def update(self, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:  # noqa: ARG002
+    def update(self, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
         self._rows += len(targets)
         if targets.ndim == 1:
             np.add.at(self._single, (targets, predictions), 1)
@@ -82,7 +82,11 @@ class MicroF1(_Counts):
 
 class Mcc(_Counts):
     def _figure(self) -> float:
-        return math.nan if self._is_multi else _score("matthews_corrcoef", self._single)
+        if self._is_multi:
+            return math.nan
+        # With one class in all scikit-learn gives zero too, but with a warning.
+        present = np.count_nonzero(self._single.sum(0) + self._single.sum(1))
+        return _score("matthews_corrcoef", self._single) if present > 1 else 0.0
 
 
 class Auc(Metric):
@@ -96,7 +100,7 @@ class Auc(Metric):
         super().__init__(labels=labels)
         self._histogram: np.ndarray | None = None
 
-    def update(self, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:  # noqa: ARG002
+    def update(self, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
         if targets.ndim == 2:
             columns, hits = scores, targets.astype(bool)
         elif scores.shape[1] == 2:
@@ -125,7 +129,8 @@ class Auc(Metric):
 
 def _bins(scores: np.ndarray) -> np.ndarray:
     """Map floats to 0..65535, keeping their order, by the bits of their 16-bit form."""
-    bits = scores.astype(np.float16).view(np.uint16).astype(np.int64)
+    # Adding zero makes minus zero a plain one.
+    bits = (scores.astype(np.float16) + np.float16(0)).view(np.uint16).astype(np.int64)
     return np.where(bits & 0x8000, 0xFFFF - bits, bits | 0x8000)
 
 
@@ -143,7 +148,7 @@ class _Values(Metric):
         self._predictions: list[np.ndarray] = []
         self._targets: list[np.ndarray] = []
 
-    def update(self, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:  # noqa: ARG002
+    def update(self, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
         self._predictions.append(np.asarray(predictions, np.float64))
         self._targets.append(np.asarray(targets, np.float64))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 from transformers.utils import logging as transformers_logging
 
+from et_bert.attention import NAME as ATTENTION
 from et_bert.heads import NATIVE_HEADS
 from et_core.errors import ArtifactError, ConfigError
 from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Tokenizer
@@ -66,12 +67,14 @@ class BertBackbone(Backbone):
 
     @classmethod
     def build(cls, options: Options, *, tokenizer: Tokenizer, artifact: Artifact | None = None) -> BertBackbone:
-        chosen = {_TRANSFORMERS_NAMES[f.name]: value for f in fields(options) if (value := _set(options, f.name)) is not None}
+        chosen = {
+            _TRANSFORMERS_NAMES[f.name]: value for f in fields(options) if (value := _set(options, f.name)) is not None
+        }
         given = dict(artifact.config) if artifact else {}
         _check_sizes(options, given, bool(artifact and artifact.weights))
         if "vocab_size" not in {**given, **chosen}:
             chosen["vocab_size"] = tokenizer.vocab_size
-        config = BertConfig(**{"pad_token_id": tokenizer.pad_id, **given, **chosen})
+        config = BertConfig(**{"pad_token_id": tokenizer.pad_id, **given, **chosen}, attn_implementation=ATTENTION)
         if tokenizer.vocab_size > config.vocab_size:
             raise ConfigError(
                 f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.vocab_size} embeddings: "
@@ -101,6 +104,10 @@ class BertBackbone(Backbone):
 
     def blocks(self) -> list[nn.Module]:
         return list(self.model.encoder.layer)
+
+    def token_table(self) -> nn.Embedding:
+        table: nn.Embedding = self.model.embeddings.word_embeddings
+        return table
 
     def restrict(self, needs: frozenset[str]) -> None:
         if "pooled" not in needs:
@@ -144,10 +151,13 @@ def _native(heads: Mapping[str, Head]) -> Any:
 def _check_sizes(options: BertBackbone.Options, given: Mapping[str, Any], has_weights: bool) -> None:
     if not has_weights:
         return
+    config = BertConfig(**given)  # a config.json may leave out what is the default
     for option in fields(options):
         value = _set(options, option.name)
-        stored = given.get(_TRANSFORMERS_NAMES.get(option.name, ""))
-        if value is None or value == stored:
+        if value is None:
+            continue
+        stored = getattr(config, _TRANSFORMERS_NAMES[option.name])
+        if value == stored:
             continue
         if option.name not in _FREE_WITH_WEIGHTS or (option.name == "num_layers" and value > stored):
             raise ConfigError(
@@ -162,7 +172,12 @@ def _load(folder: Path, config: BertConfig) -> BertModel:
     transformers_logging.disable_progress_bar()
     try:
         model, report = BertModel.from_pretrained(
-            str(folder), config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            str(folder),
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # reported below, in words
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"the weights in {folder} do not load as BERT: {str(error).splitlines()[0]}") from error
@@ -175,7 +190,8 @@ def _load(folder: Path, config: BertConfig) -> BertModel:
         examples = ", ".join((missing or wrong)[:3])
         raise ArtifactError(
             f"the weights in {folder} are not those of a BERT of this config: {len(missing)} tensors are missing, "
-            f"{len(wrong)} have another shape (such as {examples}). Check that config.json and the weights belong together."
+            f"{len(wrong)} have another shape (such as {examples}). "
+            "Check that config.json and the weights belong together."
         )
     return model.float()
 
@@ -212,7 +228,7 @@ class _Recorder:
 
 
 def _collect(seen: list[Tensor], heads: int) -> Callable[[nn.Module, Any, Tensor], None]:
-    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         seen.append(output.unflatten(-1, (heads, -1)).transpose(1, 2))
 
     return hook

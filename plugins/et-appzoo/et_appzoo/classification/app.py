@@ -27,6 +27,13 @@ _PROBLEM_TYPES = {
     "multi-label": "multi_label_classification",
     "regression": "regression",
 }
+_MODES_OF = {
+    "labels": ("single-label", "multi-label"),
+    "positive_label": ("single-label",),
+    "class_weights": ("single-label", "multi-label"),
+    "label_smoothing": ("single-label",),
+    "threshold": ("multi-label",),
+}
 
 
 class Classification(App):
@@ -54,11 +61,19 @@ class Classification(App):
         dropout: Annotated[float, Field(ge=0, lt=1)] | None = None,
         head: str | None = None,
     ) -> None:
-        """*labels* fixes names and order, which are otherwise learned. *positive_label* is the one F1 speaks of.
+        """*labels* fixes names and order, which are otherwise learned; *positive_label*, which F1 is about, comes last.
 
         *threshold* is the probability from which on a multi-label label is predicted; "auto" tunes one for each label
         on the dev set. *head* takes a registered head instead of the model family's own.
         """
+        _check_mode(
+            mode,
+            labels=labels,
+            positive_label=positive_label,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+            threshold=threshold != "auto",
+        )
         self.mode = mode
         self.labels = Labels(mode, names=labels or (), separator=label_separator, positive=positive_label)
         self._class_weights = class_weights
@@ -103,7 +118,13 @@ class Classification(App):
         return LossSpec(_LOSSES[self.mode], arguments)
 
     def encode(
-        self, rows: Sequence[Row], tokenizer: Tokenizer, *, max_length: int, accepts: frozenset[str], truncation: str = "right"
+        self,
+        rows: Sequence[Row],
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        accepts: frozenset[str],
+        truncation: str = "right",
     ) -> list[Example]:
         texts = [row["text"] for row in rows]
         pairs = [self._pair(row) for row in rows] if self._pairs else None
@@ -124,7 +145,10 @@ class Classification(App):
             probabilities = exponentials / exponentials.sum(1, keepdims=True)
             best = probabilities.argmax(1)
             rows = probabilities.round(6).tolist()
-            return [Classified(names[index], dict(zip(names, row, strict=True))) for index, row in zip(best, rows, strict=True)]
+            return [
+                Classified(names[index], dict(zip(names, row, strict=True)))
+                for index, row in zip(best, rows, strict=True)
+            ]
         probabilities = 1 / (1 + np.exp(-logits))
         chosen = probabilities >= self.thresholds
         return [
@@ -144,7 +168,11 @@ class Classification(App):
         return ClassificationEvaluation(mode=self.mode, labels=names, metrics=chosen, thresholds=self.thresholds)
 
     def calibrate(self, evaluation: Evaluation) -> bool:
-        if self.mode != "multi-label" or self._threshold != "auto" or not isinstance(evaluation, ClassificationEvaluation):
+        if (
+            self.mode != "multi-label"
+            or self._threshold != "auto"
+            or not isinstance(evaluation, ClassificationEvaluation)
+        ):
             return False
         self._tuned = best_thresholds(evaluation.histogram).tolist()
         return True
@@ -154,7 +182,9 @@ class Classification(App):
             return ["pearson", "spearman", "mse"]
         if self.mode == "multi-label":
             return ["micro-f1", "macro-f1", "accuracy", "auc"]
-        return ["accuracy", "f1", "mcc", "auc"] if len(self.labels.names) == 2 else ["accuracy", "macro-f1", "mcc", "auc"]
+        return (
+            ["accuracy", "f1", "mcc", "auc"] if len(self.labels.names) == 2 else ["accuracy", "macro-f1", "mcc", "auc"]
+        )
 
     def _watch_pairs(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
@@ -177,6 +207,16 @@ class Classification(App):
             return [float(self._class_weights.get(name, 1.0)) for name in names]
         balanced = counts.sum() / (len(names) * np.maximum(counts, 1))
         return [float(weight) for weight in balanced]
+
+
+def _check_mode(mode: str, **given: Any) -> None:
+    """ConfigError for a setting that would change nothing in *mode*."""
+    for name, value in given.items():
+        if value and mode not in _MODES_OF[name]:
+            raise ConfigError(
+                f"app.{name} has no effect with app.mode={mode}: it is for {' and '.join(_MODES_OF[name])}. "
+                "Leave it out."
+            )
 
 
 def _joined(

@@ -14,13 +14,15 @@ _POINTS = 2000
 
 
 class ClassificationEvaluation(Evaluation):
-    """Metrics, confusion matrix, per-label histograms and the worst errors, in memory that does not grow with the set."""
+    """Metrics, confusion matrix, per-label histograms and the worst errors, in bounded memory."""
 
     def __init__(self, *, mode: str, labels: Sequence[str], metrics: Sequence[str], thresholds: np.ndarray) -> None:
         self._mode = mode
         self._labels = list(labels)
         self._thresholds = thresholds
-        self._metrics: dict[str, Metric] = {name: registry("metrics").create(name, labels=self._labels) for name in metrics}
+        self._metrics: dict[str, Metric] = {
+            name: registry("metrics").create(name, labels=self._labels) for name in metrics
+        }
         self._loss = 0.0
         self._rows = 0
         self._confusion = np.zeros((len(labels), len(labels)), np.int64)
@@ -35,7 +37,9 @@ class ClassificationEvaluation(Evaluation):
         targets = np.stack([example.targets["label"] for example in examples])
         rows = [example.row for example in examples]
         self._rows += len(rows)
-        {"single-label": self._single, "multi-label": self._multi, "regression": self._values}[self._mode](logits, targets, rows)
+        {"single-label": self._single, "multi-label": self._multi, "regression": self._values}[self._mode](
+            logits, targets, rows
+        )
 
     def metrics(self) -> dict[str, float]:
         figures = {name: metric.compute() for name, metric in self._metrics.items()}
@@ -44,7 +48,10 @@ class ClassificationEvaluation(Evaluation):
     def figures(self, read: Callable[[Sequence[int]], list[Row]]) -> list[Figure]:
         figures: list[Figure] = []
         if self._mode == "single-label":
-            figures += [Matrix("Confusion matrix", self._labels, self._confusion.tolist()), Bars("F1 by label", self._label_f1())]
+            figures += [
+                Matrix("Confusion matrix", self._labels, self._confusion.tolist()),
+                Bars("F1 by label", self._label_f1()),
+            ]
         elif self._mode == "multi-label":
             figures.append(Bars("F1 by label", self._label_f1()))
         else:
@@ -72,7 +79,9 @@ class ClassificationEvaluation(Evaluation):
         for label in range(len(self._labels)):
             np.add.at(self.histogram[:, label], (targets[:, label].astype(int), bins[:, label]), 1)
         for index in np.nonzero((predictions != targets).any(1))[0]:
-            self._remember(float(losses[index]), rows[index], self._names(targets[index]), self._names(predictions[index]))
+            self._remember(
+                float(losses[index]), rows[index], self._names(targets[index]), self._names(predictions[index])
+            )
 
     def _values(self, logits: np.ndarray, targets: np.ndarray, rows: Sequence[int]) -> None:
         predictions = logits[:, 0]

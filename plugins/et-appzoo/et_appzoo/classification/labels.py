@@ -12,18 +12,21 @@ from et_core.interfaces import Row
 from et_core.registry import close_names
 
 MODES = ("single-label", "multi-label", "regression")
+_FEW_NUMBERS = 10
 _MANY_NUMBERS = 50
 
 
 class Labels:
     """The label names of a task, learned or given, and how a row's value becomes a target."""
 
-    def __init__(self, mode: str, *, names: Sequence[str] = (), separator: str = ",", positive: str | None = None) -> None:
+    def __init__(
+        self, mode: str, *, names: Sequence[str] = (), separator: str = ",", positive: str | None = None
+    ) -> None:
         self.mode = mode
-        self.names = tuple(names)
+        self._positive = positive
+        self.names = tuple(names) if positive is None or not names else tuple(self._positive_last(names, "app.labels"))
         self.counts: tuple[int, ...] = ()
         self._separator = separator
-        self._positive = positive
 
     def fit(self, rows: Iterable[Row]) -> None:
         """Collect the names and how often each occurs; numbers sort as numbers, a positive label comes last."""
@@ -34,15 +37,15 @@ class Labels:
             if self.mode == "regression":
                 self._number(row)
             else:
+                self.check(row)
                 counts.update(self._split(row))
         if self.mode == "regression" or not values:
             return
-        self._refuse_numbers(counts, values)
         if not self.names:
+            self._refuse_numbers(counts, values)
             self.names = tuple(self._sorted(counts))
-        unknown = sorted(set(counts) - set(self.names))
-        if unknown:
-            raise ConfigError(f"the training data has labels that app.labels leaves out: {', '.join(unknown[:10])}.")
+        if not self.names:
+            raise ConfigError("no row of the training data has a label. Check data.columns.label.")
         self.counts = tuple(counts[name] for name in self.names)
         if len(self.names) < 2 and self.mode == "single-label":
             raise ConfigError(
@@ -51,8 +54,13 @@ class Labels:
             )
 
     def check(self, row: Row) -> None:
-        """Raise ``Row.error`` if the row's label cannot be read."""
-        _ = self._number(row) if self.mode == "regression" else self._split(row)
+        """Raise ``Row.error`` if the row's label cannot be read, or is none of the names where these are known."""
+        if self.mode == "regression":
+            self._number(row)
+            return
+        for name in self._split(row):
+            if self.names:
+                self._index(row, name)
 
     def target(self, row: Row) -> np.ndarray:
         """Single label: index []. Multi-label: 0 or 1 [C]. Regression: number []."""
@@ -94,11 +102,15 @@ class Labels:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise row.error("label", f"holds {value!r}, which is not a number.\nFor names instead of numbers set app.mode=single-label.")
+            raise row.error(
+                "label",
+                f"holds {value!r}, which is not a number.\nFor names instead of numbers set app.mode=single-label.",
+            )
         return number
 
     def _refuse_numbers(self, counts: Mapping[str, int], values: int) -> None:
-        if self.mode == "single-label" and len(counts) > min(_MANY_NUMBERS, values // 2) and all(map(_is_decimal, counts)):
+        many = min(_MANY_NUMBERS, max(_FEW_NUMBERS, values // 2))
+        if self.mode == "single-label" and len(counts) > many and all(map(_is_decimal, counts)):
             raise ConfigError(
                 f"the label column holds {len(counts)} different numbers in {values} rows. "
                 "To predict a number set app.mode=regression; to treat them as names give app.labels."
@@ -108,12 +120,12 @@ class Labels:
         found = list(names)
         numeric = all(_is_decimal(name) for name in found)
         ordered = sorted(found, key=(lambda name: (float(name), name)) if numeric else None)
-        if self._positive is None:
-            return ordered
-        if self._positive not in ordered:
-            raise ConfigError(f"app.positive_label is {self._positive!r}. Labels in the training data: {', '.join(ordered)}.")
-        ordered.remove(self._positive)
-        return [*ordered, self._positive]
+        return ordered if self._positive is None else self._positive_last(ordered, "the training data")
+
+    def _positive_last(self, names: Sequence[str], where: str) -> list[str]:
+        if self._positive not in names:
+            raise ConfigError(f"app.positive_label is {self._positive!r}. Labels in {where}: {', '.join(names)}.")
+        return [*(name for name in names if name != self._positive), self._positive]
 
     def state(self) -> dict[str, Any]:
         return {"names": list(self.names), "counts": list(self.counts)}

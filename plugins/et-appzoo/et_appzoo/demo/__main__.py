@@ -22,7 +22,9 @@ SENTENCES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m et_appzoo.demo", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"), help="where data and run go (default: demo)")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("demo"), help="where data and run go (default: demo)"
+    )
     parser.add_argument("--model", default="minilm-l6-en@zoo", help="model reference (default: %(default)s)")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")

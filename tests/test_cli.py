@@ -1,0 +1,188 @@
+"""The command line, as processes: what it prints, and the code it ends with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from et_core import api
+
+CONFIG = """\
+app: classification
+model: bert-tiny-random
+data:
+  train: train.tsv
+train:
+  epochs: 400
+  batch_size: 4
+  precision: fp32
+  checkpoint_every: 100000
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "run.yaml").write_text(CONFIG, "utf-8")
+    rows = "".join(f"{word} film {i}\t{label}\n" for i in range(6) for word, label in (("good", "pos"), ("bad", "neg")))
+    (tmp_path / "train.tsv").write_text(f"text\tlabel\n{rows}", "utf-8")
+    return tmp_path
+
+
+def et(*arguments: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "et_core", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+        assert not done.stdout
+    return done
+
+
+def printed_json(*arguments: str, cwd: Path | None = None) -> Any:
+    return json.loads(et(*arguments, "--json", cwd=cwd).stdout)
+
+
+def test_help_of_the_program_and_of_each_command_shows_its_use() -> None:
+    assert et("--help").stdout.startswith("Usage: et [OPTIONS] COMMAND [ARGS]...")
+    assert et("plugins", "--help").stdout.startswith("Usage: et plugins [OPTIONS] COMMAND [ARGS]...")
+    assert "--resume" in et("train", "-h").stdout
+    script = Path(sys.executable).with_name("et")
+    if script.exists():
+        shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout
+        assert shown == et("--version").stdout
+
+
+def test_unknown_command_is_answered_with_the_nearest() -> None:
+    shown = et("trian", code=2).stderr
+    assert "there is no command 'trian'. Did you mean 'train'? Commands: train, evaluate, predict," in shown
+    assert "No such option: --resum" in et("train", "--resum", code=2).stderr
+
+
+def test_plugins_are_listed_shown_and_checked() -> None:
+    table = et("plugins", "list").stdout.splitlines()
+    assert table[0].split() == ["plugin", "version", "status", "registers"]
+    assert [line.split()[0] for line in table[1:]] == sorted(line.split()[0] for line in table[1:])
+    listed = {row["plugin"]: row for row in printed_json("plugins", "list")}
+    assert {"et-appzoo", "et-bert", "et-core"} <= listed.keys()
+    shown = printed_json("plugins", "show", "et-bert")
+    assert shown == listed["et-bert"]
+    backbones = [entry for entry in shown["entries"] if entry["kind"] == "backbones"]
+    assert [(entry["name"], entry["target"]) for entry in backbones] == [("bert", "et_bert.encoder:BertBackbone")]
+    text = et("plugins", "show", "et-bert").stdout
+    assert "Transformer encoder, Devlin et al. 2018" in text
+    shown_error = et("plugins", "show", "et-brt", code=2).stderr
+    assert shown_error.startswith("et: ")
+    assert "et-bert" in shown_error
+
+
+def test_check_imports_everything_and_fails_with_what_fails(tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parent))
+    from fake_dists import fake_dist, registering
+
+    module = registering("register('lost', 'acme.gone:Model')", "register('there', 'acme.here:Model')", kind="trackers")
+    fake_dist(tmp_path, "acme", module_source=module, files={"here.py": "class Model: ...\n"})
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "et_core", "plugins", "check", "acme"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "failed  trackers     lost" in done.stdout
+    assert "No module named 'acme.gone'" in done.stderr
+
+
+def test_list_prints_names_by_kind_and_pattern() -> None:
+    presets = printed_json("list", "presets", "bert-*-zh")
+    assert {"bert-base-zh", "bert-base-wwm-zh"} <= {row["name"] for row in presets}
+    assert all(row["name"].endswith("-zh") and row["license"] for row in presets)
+    assert et("list", "presets", "bert-tiny-random").stdout.splitlines()[1].split()[:4] == [
+        "bert-tiny-random",
+        "0.2",
+        "M",
+        "Apache-2.0",
+    ]
+    assert et("list", "presets", "xyzzy*").stderr == "no preset matches 'xyzzy*'.\n"
+    unknown = et("list", "backbone", code=2).stderr
+    assert unknown.startswith("et: ")
+    assert "backbones" in unknown
+
+
+def test_resolve_shows_what_a_reference_stands_for() -> None:
+    found = printed_json("resolve", "bert-tiny-random")
+    assert (found["ref"], found["family"], found["license"]) == ("bert-tiny-random@zoo", "bert", "Apache-2.0")
+    text = et("resolve", "bert@init").stdout
+    assert "family     bert\n" in text
+    assert "weights    fresh\n" in text
+    assert et("resolve", "org/repo", code=2).stderr.startswith("et: ")
+
+
+def test_config_shows_each_value_and_its_origin(folder: Path) -> None:
+    shown = printed_json("config", "run.yaml", "train.lr=0.1", cwd=folder)
+    assert (shown["config"]["train"]["lr"], shown["config"]["train"]["epochs"]) == (0.1, 400.0)
+    assert shown["origins"]["train.lr"] == "override"
+    assert shown["origins"]["train.epochs"] == "run.yaml:6"
+    lines = et("config", "run.yaml", cwd=folder).stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("train.batch_size ")]
+    assert line.split() == ["train.batch_size", "4", "#", "run.yaml:7"]
+
+
+def test_error_a_user_can_mend_prints_without_traceback_and_exits_with_2(folder: Path) -> None:
+    message = "et: train.learning_rate is not a setting. Did you mean train.lr?\n"
+    assert et("config", "run.yaml", "train.learning_rate=1", code=2, cwd=folder).stderr == message
+    traced = et("config", "--debug", "run.yaml", "train.learning_rate=1", code=2, cwd=folder).stderr
+    assert traced.startswith("Traceback (most recent call last):")
+    assert "et_core.errors.ConfigError" in traced
+    assert traced.endswith(message)
+
+
+def start_training(folder: Path, output: str) -> subprocess.Popen[str]:
+    """A training process that has logged some steps."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "et_core", "train", "run.yaml", f"output={output}", "--quiet"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = folder / output / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_stops_training_with_a_checkpoint_from_which_it_goes_on(
+    number: signal.Signals, code: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start_training(folder, "runs/stopped")
+    process.send_signal(number)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == code, shown
+    (checkpoint,) = (folder / "runs/stopped/checkpoints").glob("step-*")
+    step = int(checkpoint.name.removeprefix("step-"))
+    assert shown.splitlines()[-1] == f"et: stopped at step {step}; a checkpoint is saved. Go on with --resume."
+    assert "Traceback" not in shown
+    monkeypatch.chdir(folder)
+    refused = et("predict", "runs/stopped", "--input", "train.tsv", "--output", "out.jsonl", code=2)
+    assert f"the run stopped at step {step} before it was finished" in refused.stderr
+    resumed = api.train("run.yaml", ["output=runs/stopped"], resume=True, progress=False)
+    assert resumed.results["steps"] == 1200 > step
+    whole = api.train("run.yaml", ["output=runs/whole"], progress=False)
+    assert (resumed.path / "model/model.safetensors").read_bytes() == (
+        whole.path / "model/model.safetensors"
+    ).read_bytes()
