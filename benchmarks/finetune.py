@@ -45,7 +45,8 @@ def main() -> None:
         pairs.append((ours, theirs))
         ratio = ours["rows_per_second"] / theirs["rows_per_second"]
         print(
-            f"round {number + 1}: et {ours['rows_per_second']:.1f} rows/s ({ours['precision']}, accuracy {ours['accuracy']:.4f}), "
+            f"round {number + 1}: et {ours['rows_per_second']:.1f} rows/s "
+            f"({ours['precision']}, accuracy {ours['accuracy']:.4f}), "
             f"Trainer {theirs['rows_per_second']:.1f} rows/s (accuracy {theirs['accuracy']:.4f}), ratio {ratio:.2f}"
         )
     ratios = [ours["rows_per_second"] / theirs["rows_per_second"] for ours, theirs in pairs]
@@ -106,7 +107,7 @@ def run_trainer(data: Path, rows: int, precision: str) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def read(name: str, limit: int | None) -> Dataset:
-        lines = (data / name).read_text("utf-8").splitlines()[1:]
+        lines = (data / name).read_text("utf-8").rstrip("\n").split("\n")[1:]
         if limit is not None:
             chosen = np.random.default_rng((42, 1)).choice(len(lines), limit, replace=False)
             lines = [lines[index] for index in np.sort(chosen)]

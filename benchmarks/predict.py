@@ -59,15 +59,21 @@ def compare(folder: Path, arguments: argparse.Namespace) -> None:
         ratios.append(ours["rows_per_second"] / theirs["rows_per_second"])
         agree = statistics.mean(a == b for a, b in zip(ours["labels"], theirs["labels"], strict=True))
         print(
-            f"round {number + 1}: et {ours['rows_per_second']:.0f} rows/s, pipeline {theirs['rows_per_second']:.0f} rows/s, "
+            f"round {number + 1}: et {ours['rows_per_second']:.0f} rows/s, "
+            f"pipeline {theirs['rows_per_second']:.0f} rows/s, "
             f"ratio {ratios[-1]:.2f}, same label on {agree:.2%}"
         )
     print(f"ratio of rows/s: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 def mixed_texts(data: Path, count: int) -> list[str]:
-    phrases = [line.rsplit("\t", 1)[0] for line in (data / "glue/SST-2/train.tsv").read_text("utf-8").splitlines()[1:]]
-    news = [line.rsplit("\t", 1)[0] for line in (data / "agnews/train.tsv").read_text("utf-8").splitlines()[1:]]
+    phrases = [
+        line.rsplit("\t", 1)[0]
+        for line in (data / "glue/SST-2/train.tsv").read_text("utf-8").rstrip("\n").split("\n")[1:]
+    ]
+    news = [
+        line.rsplit("\t", 1)[0] for line in (data / "agnews/train.tsv").read_text("utf-8").rstrip("\n").split("\n")[1:]
+    ]
     rng = random.Random(0)
     texts = rng.sample(phrases, count // 2) + rng.sample(news, min(len(news), count - count // 2))
     rng.shuffle(texts)
@@ -121,7 +127,7 @@ def run_pipeline(run: Path, source: Path, batch_size: int, dtype: str) -> dict[s
 
     classify = pipeline("text-classification", model=str(run / "model"), dtype=getattr(torch, dtype))
     start = time.perf_counter()
-    texts = source.read_text("utf-8").splitlines()[1:]
+    texts = source.read_text("utf-8").rstrip("\n").split("\n")[1:]
     found = list(classify((text for text in texts), batch_size=batch_size, top_k=None, truncation=True, max_length=128))
     with source.with_suffix(".pipeline.jsonl").open("w", encoding="utf-8") as output:
         for text, scores in zip(texts, found, strict=True):

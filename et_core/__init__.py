@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from et_core.api import load, resolve, train
     from et_core.errors import EtError
     from et_core.inference import Run
-    from et_core.registry import ModelRef, plugins, registry
+    from et_core.registry import ModelRef, plugins
 
 __all__ = [
     "EtError",
@@ -23,7 +23,6 @@ __all__ = [
     "Run",
     "load",
     "plugins",
-    "registry",
     "resolve",
     "train",
 ]
@@ -34,7 +33,6 @@ _ORIGINS = {
     "Run": "et_core.inference",
     "load": "et_core.api",
     "plugins": "et_core.registry",
-    "registry": "et_core.registry",
     "resolve": "et_core.api",
     "train": "et_core.api",
 }

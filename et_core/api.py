@@ -135,6 +135,7 @@ def _report_data(outcome: Outcome) -> ReportData:
         model_license=parts.artifact.license,
         usage=_usage(outcome.folder.path),
         best_step=position.best_step,
+        pipeline_tag=parts.app.pipeline_tag,
     )
 
 

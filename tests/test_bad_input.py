@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -286,42 +286,50 @@ def test_resume_with_other_settings_or_data_is_refused_and_changes_nothing(stopp
 
 
 @pytest.fixture
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 4 MiB in ./disk: room for one checkpoint of the tiny model, not for two."""
+def mount_disk(folder: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount a file system of so many bytes at ./disk."""
     disk = folder / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"mounting a small file system is not permitted here: {mounted.stderr.strip()}")
-    try:
-        yield disk
-    finally:
+
+    def mount(size: int) -> Path:
+        disk.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            disk.rmdir()
+            pytest.skip(f"mounting a small file system is not permitted here: {done.stderr.strip()}")
+        return disk
+
+    yield mount
+    if disk.exists():
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_full_disk_while_training_keeps_the_last_checkpoint_and_resume_ends_the_same(small_disk: Path) -> None:
+def test_full_disk_while_training_keeps_the_last_checkpoint_and_resume_ends_the_same(
+    mount_disk: Callable[[int], Path],
+) -> None:
     train()
+    one = sum(file.stat().st_size for file in Path("run/checkpoints/step-000003").iterdir())
+    disk = mount_disk(one * 5 // 3)
     wanted = load_file("run/model/model.safetensors")
     message = refused(RunFolderError, {"output": "disk/run"})
     assert message.startswith("disk full while writing disk/run/checkpoints/step-000006 (needs about ")
     assert "Nothing was lost: the checkpoint of step 3 is as it was." in message
     assert message.endswith("Free some space, then run the same command with --resume.")
     assert sorted(path.name for path in Path("disk/run/checkpoints").iterdir()) == ["LATEST", "step-000003"]
-    subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True)
     train({"output": "disk/run"}, resume=True)
     found = load_file("disk/run/model/model.safetensors")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_full_disk_while_predicting_leaves_no_half_file(small_disk: Path) -> None:
+def test_full_disk_while_predicting_leaves_no_half_file(mount_disk: Callable[[int], Path]) -> None:
     run = train()
-    Path("new.tsv").write_text("text\tnote\n" + f"good\t{'x' * 10000}\n" * 600, "utf-8")
+    disk = mount_disk(2**20)
+    Path("new.tsv").write_text("text\tnote\n" + f"good\t{'x' * 10000}\n" * 200, "utf-8")
     with pytest.raises(RunFolderError) as caught:
         run.predict_file("new.tsv", "disk/out.jsonl")
     assert str(caught.value) == ("disk full while writing disk/out.jsonl. Free some space, or write elsewhere.")
-    assert not list(small_disk.iterdir())
+    assert not list(disk.iterdir())
 
 
 def test_full_device_while_predicting_is_told() -> None:

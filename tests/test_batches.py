@@ -127,6 +127,8 @@ def test_groups_are_as_few_and_as_even_as_asked() -> None:
     assert sizes == [5, 5, 2]
     sizes = [len(group) for group in split_by_budget(np.arange(4), lengths, token_budget=1000, parts=3)]
     assert sizes == [2, 1, 1]
+    sizes = [len(group) for group in split_by_budget(np.arange(12), lengths, token_budget=1000, parts=3)]
+    assert sizes == [4, 4, 4]
 
 
 def test_a_batch_is_padded_to_its_longest_row() -> None:

@@ -50,7 +50,9 @@ def per_token() -> Objective:
     return bag_objective(head=TokenHead, loss=CrossEntropy(weights=[0.3, 2.0]))
 
 
-@pytest.mark.parametrize(("make", "examples"), [(plain, word_examples), (weighted, word_examples), (per_token, token_examples)])
+@pytest.mark.parametrize(
+    ("make", "examples"), [(plain, word_examples), (weighted, word_examples), (per_token, token_examples)]
+)
 def test_weights_do_not_depend_on_how_a_batch_is_cut(
     make: Callable[[], Objective], examples: Callable[[], list[Example]], tmp_path: Path
 ) -> None:
@@ -99,7 +101,13 @@ def test_padding_changes_nothing_in_bert() -> None:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {
+        "vocab_size": 50,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     backbone = BertBackbone(BertModel(BertConfig(**sizes)), marks={"history": 3}).eval()
     short = {"texts.0.ids": np.arange(2, 7), "marks.history": np.arange(5) % 3}
     long = {"texts.0.ids": np.arange(1, 30), "marks.history": np.arange(29) % 3}
@@ -111,7 +119,9 @@ def test_padding_changes_nothing_in_bert() -> None:
     torch.testing.assert_close(alone.pooled[0], beside.pooled[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(alone.tokens[0], beside.tokens[0, :5], atol=1e-5, rtol=0)
     torch.testing.assert_close(alone.extra["layers"][1][0], beside.extra["layers"][1][0, :5], atol=1e-5, rtol=0)
-    torch.testing.assert_close(alone.extra["attentions"][1][0], beside.extra["attentions"][1][0, :, :5, :5], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        alone.extra["attentions"][1][0], beside.extra["attentions"][1][0, :, :5, :5], atol=1e-5, rtol=0
+    )
     assert not beside.extra["attentions"][1][0, :, :, 5:].any()
 
 
@@ -150,7 +160,9 @@ def test_warmup_below_one_is_a_share_of_the_steps(tmp_path: Path) -> None:
 def test_log_lines_count_steps_epochs_rows_and_average_over_their_interval(tmp_path: Path) -> None:
     store = store_of(tmp_path / "rows.arrow", word_examples(50))
     each = fit(bag_objective(), {"train": split_of(store)}, tmp_path / "a", train=settings(max_steps=8)).lines
-    some = fit(bag_objective(), {"train": split_of(store)}, tmp_path / "b", train=settings(max_steps=8, log_every=3)).lines
+    some = fit(
+        bag_objective(), {"train": split_of(store)}, tmp_path / "b", train=settings(max_steps=8, log_every=3)
+    ).lines
     assert [line["step"] for line in each] == list(range(1, 9))
     assert [line["step"] for line in some] == [3, 6, 8]
     assert [line["epoch"] for line in some] == [0.6, 1.2, 1.6]
@@ -164,7 +176,9 @@ def test_log_lines_count_steps_epochs_rows_and_average_over_their_interval(tmp_p
 def test_training_stops_after_max_steps_or_after_its_epochs(tmp_path: Path) -> None:
     store = store_of(tmp_path / "rows.arrow", word_examples(50))
     ends = [
-        fit(bag_objective(), {"train": split_of(store)}, tmp_path / str(n), train=settings(log_every=100, **values)).position
+        fit(
+            bag_objective(), {"train": split_of(store)}, tmp_path / str(n), train=settings(log_every=100, **values)
+        ).position
         for n, values in enumerate([{"max_steps": 7, "epochs": 1}, {"epochs": 2}, {"epochs": 0.5}, {"epochs": 0.01}])
     ]
     assert [end.step for end in ends] == [7, 10, 3, 1]
@@ -289,7 +303,14 @@ def test_keep_best_brings_the_best_weights_back(tmp_path: Path) -> None:
         "app": {"name": "classification", "head": "pooled-linear"},
         "model": "seam-bag@init",
         "data": {"train": str(write_words(tmp_path / "train.tsv", 40)), "dev": str(dev)},
-        "train": {"max_steps": 12, "eval_every": 4, "batch_size": 8, "lr": 0.05, "keep_best": "loss", "precision": "fp32"},
+        "train": {
+            "max_steps": 12,
+            "eval_every": 4,
+            "batch_size": 8,
+            "lr": 0.05,
+            "keep_best": "loss",
+            "precision": "fp32",
+        },
         "plugins": {"files": [str(PLUGIN)]},
     }
     with seam_plugins():
@@ -309,4 +330,7 @@ def test_keep_best_brings_the_best_weights_back(tmp_path: Path) -> None:
     }
     assert last.results["best_step"] is None
     assert last.metrics["loss"] == pytest.approx(losses[12])
-    assert json.loads((best.folder.checkpoints / "step-000012" / "state.json").read_text())["position"]["best_step"] == step
+    assert (
+        json.loads((best.folder.checkpoints / "step-000012" / "state.json").read_text())["position"]["best_step"]
+        == step
+    )

@@ -294,7 +294,7 @@ def test_numbers_read_well(value: object, text: str) -> None:
 
 
 def test_card_has_the_front_matter_of_the_hub(tmp_path: Path) -> None:
-    front, body = card(tmp_path, model="org/some-model@hf:main")
+    front, body = card(tmp_path, model="org/some-model@hf:main", pipeline_tag="text-classification")
     assert front == {
         "license": "apache-2.0",
         "library_name": "transformers",

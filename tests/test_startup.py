@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_dists import fake_dist, registering
+
+from tests.fake_dists import fake_dist, registering
 
 HEAVY = {"torch", "transformers", "numpy", "pyarrow", "pandas", "huggingface_hub", "safetensors", "tokenizers"}
 PRINT_MODULES = """

@@ -76,7 +76,8 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        cli(arguments, prog_name="et", standalone_mode=False)
+        # Without click's standalone mode, the code of click's Exit is what the call returns.
+        sys.exit(cli(arguments, prog_name="et", standalone_mode=False))
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -74,6 +74,9 @@ class App(ABC):
     view: ClassVar[str]
     """How a page shows a prediction, such as "classes"."""
 
+    pipeline_tag: ClassVar[str | None] = None
+    """The Hub's word for what this app does, such as "text-classification"."""
+
     objective: ClassVar[str] = "supervised"
     """The registered objective that trains it."""
 

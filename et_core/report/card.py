@@ -48,7 +48,6 @@ _HUB_LICENSES = frozenset(
         ),
     }
 )
-_PIPELINES = {"classification": "text-classification"}
 _HUB_METRICS = {
     "accuracy": "accuracy", "f1": "f1", "precision": "precision", "recall": "recall", "mcc": "matthews_correlation",
     "auc": "roc_auc", "pearson": "pearsonr", "spearman": "spearmanr", "mse": "mse", "mae": "mae",
@@ -77,7 +76,7 @@ def front_matter(data: ReportData) -> dict[str, Any]:
     front = {
         **_license(data.model_license),
         "library_name": "transformers",
-        "pipeline_tag": _PIPELINES.get(data.app),
+        "pipeline_tag": data.pipeline_tag,
         "base_model": data.base_model or _hub_id(data.model),
         "metrics": _metrics(data.metrics),
         "tags": ["et", data.app],

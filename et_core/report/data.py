@@ -35,6 +35,8 @@ class ReportData:
     usage: Mapping[str, str] = field(default_factory=dict)
     """Snippets for the card, by title."""
     best_step: int | None = None
+    pipeline_tag: str | None = None
+    """The Hub's word for what the app does, such as "text-classification"."""
     base_model: str | None = None
     """The Hub id of the model that training started from, where it has one and *model* does not name it."""
 

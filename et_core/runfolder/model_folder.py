@@ -23,6 +23,7 @@ _FORMAT = 1
 _ET = "et.json"
 _WEIGHTS = "model.safetensors"
 _EXTRA = "extra.safetensors"
+_KEYS = ("family", "options", "tokenizer", "encoding", "tasks")
 
 
 @dataclass
@@ -74,9 +75,7 @@ class ModelBundle:
     @classmethod
     def load(cls, path: Path) -> ModelBundle:
         """Read a folder that ``save`` wrote; ArtifactError where it is incomplete or its parts do not fit together."""
-        described = _read(path / _ET)
-        if described.get("format") != _FORMAT:
-            raise ArtifactError(f"{path / _ET} has format {described.get('format')!r}; this version reads {_FORMAT}.")
+        described = _read_description(path / _ET)
         tokenizer = registry("tokenizers").get(described["tokenizer"]["name"]).load(path)
         _check_fingerprint(path, tokenizer, described["tokenizer"]["fingerprint"])
         apps, configs = _build_apps(described["tasks"])
@@ -191,13 +190,33 @@ def _check_fingerprint(path: Path, tokenizer: Tokenizer, expected: str) -> None:
         )
 
 
+def _read_description(path: Path) -> dict[str, Any]:
+    described = _read(path)
+    if described.get("format") != _FORMAT:
+        raise ArtifactError(f"{path} has format {described.get('format')!r}; this version reads {_FORMAT}.")
+    needed = {(): _KEYS, ("tokenizer",): ("name", "fingerprint")}
+    tasks = described.get("tasks")
+    for task in tasks if isinstance(tasks, dict) else ():
+        needed["tasks", task] = ("app", "options", "state")
+    for keys, names in needed.items():
+        part: Any = described
+        for key in keys:
+            part = part[key]
+        missing = [name for name in names if not isinstance(part, dict) or name not in part]
+        if missing:
+            raise ArtifactError(f"{path} lacks {'.'.join((*keys, missing[0]))!r}: it is incomplete or was altered.")
+    return described
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        values: Any = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} is missing: {path.parent} is not a model folder that et wrote.") from error
     except ValueError as error:
         raise ArtifactError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{path} holds a {type(values).__name__}, not an object with keys.")
     return values
 
 

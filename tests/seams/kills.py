@@ -7,6 +7,7 @@ Forks, so that torch is imported once. Prints one JSON object a run.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -59,8 +60,10 @@ def say(**values: Any) -> None:
 
 def main() -> None:
     config, folder, kills = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), int(sys.argv[3])
-    # Warm: what is imported late, and the encoded rows, are there for all forks.
-    api.train(config, {"output": str(folder / "warm")}, progress=False)
+    # Imported late by a run; only imported here, because threads that a run starts would not survive a fork.
+    for name in ("matplotlib.pyplot", "sklearn.metrics", "jinja2", "et_core.report.plots", "torch.optim.adamw"):
+        importlib.import_module(name)
+    child(config, folder / "warm", resume=False)
     status, events = child(config, folder / "whole", resume=False)
     say(run="whole", statuses=[status], events=events)
     for number in range(kills):

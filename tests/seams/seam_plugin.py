@@ -127,9 +127,12 @@ class Bag(Backbone):
     def __init__(self, vocab_size: int, *, hidden_size: int = 16, num_layers: int = 2, dropout: float = 0.0) -> None:
         super().__init__()
         self.hidden_size = hidden_size
-        self.embeddings = nn.ModuleDict({"words": nn.Embedding(vocab_size, hidden_size), "norm": nn.LayerNorm(hidden_size)})
+        self.embeddings = nn.ModuleDict(
+            {"words": nn.Embedding(vocab_size, hidden_size), "norm": nn.LayerNorm(hidden_size)}
+        )
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Dropout(dropout)) for _ in range(num_layers)
+            nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Dropout(dropout))
+            for _ in range(num_layers)
         )
         self.pooler = nn.Linear(hidden_size, hidden_size)
 

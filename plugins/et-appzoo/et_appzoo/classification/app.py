@@ -46,6 +46,7 @@ class Classification(App):
     }
     prediction: ClassVar[type] = Classified
     view: ClassVar[str] = "classes"
+    pipeline_tag: ClassVar[str | None] = "text-classification"
     needs: ClassVar[frozenset[str]] = frozenset({"pooled"})
 
     def __init__(

@@ -122,7 +122,7 @@ class ClassificationEvaluation(Evaluation):
         rows = read([row for _, row, _, _ in worst])
         texts = [" ⟂ ".join(str(row[role]) for role in ("text", "text_pair") if row.get(role)) for row in rows]
         table = [
-            [row.where, text, true, predicted, round(loss, 3)]
+            [row.where.rpartition("/")[2], text, true, predicted, round(loss, 3)]
             for row, text, (loss, _, true, predicted) in zip(rows, texts, worst, strict=True)
         ]
         note = "The rows of the evaluation set with the highest loss." if table else "No errors."
