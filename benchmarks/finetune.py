@@ -91,6 +91,7 @@ def run_et(data: Path, rows: int, precision: str) -> dict[str, Any]:
 
 def run_trainer(data: Path, rows: int, precision: str) -> dict[str, Any]:
     import numpy as np
+    import torch
     from datasets import Dataset
     from transformers import (
         AutoModelForSequenceClassification,
@@ -127,6 +128,7 @@ def run_trainer(data: Path, rows: int, precision: str) -> dict[str, Any]:
                 learning_rate=LR,
                 warmup_steps=0.1,
                 weight_decay=0.01,
+                use_cpu=not torch.cuda.is_available(),
                 bf16=precision == "bf16",
                 train_sampling_strategy="group_by_length",
                 logging_strategy="no",

@@ -114,6 +114,7 @@ def run_et(task: Task, seed: int, data: Path, precision: str) -> dict[str, Any]:
 
 
 def run_trainer(task: Task, seed: int, data: Path, precision: str) -> dict[str, Any]:
+    import torch
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -164,6 +165,7 @@ def run_trainer(task: Task, seed: int, data: Path, precision: str) -> dict[str, 
                 learning_rate=config.train.lr,
                 warmup_steps=config.train.warmup,
                 weight_decay=config.train.weight_decay,
+                use_cpu=not torch.cuda.is_available(),
                 bf16=precision == "bf16",
                 train_sampling_strategy="group_by_length",
                 eval_strategy="epoch",

@@ -15,7 +15,7 @@ import yaml
 from et_core.config import RunConfig, load_config, to_dict
 from et_core.config.schema import is_rows
 from et_core.inference import Run
-from et_core.interfaces import Artifact
+from et_core.interfaces import Artifact, Model
 from et_core.registry import ModelRef
 from et_core.report import ReportData, write_card, write_report
 from et_core.runfolder import RunFolder, write_json, write_text
@@ -43,10 +43,10 @@ def train(
     strategy = check_strategy(run_config)
     path = Path(run_config.output)
     folder = RunFolder(path)
+    if resume and folder.results_file.exists():
+        return Run.load(path)
     if strategy.is_main:
         folder = RunFolder.create(path, resume=resume)
-        if resume and folder.results_file.exists():
-            return Run.load(path)
         if not folder.has_checkpoint():  # else the settings are checked against its own first
             write_text(folder.config_file, _as_yaml(run_config))
     show = sys.stderr.isatty() if progress is None else progress
@@ -124,7 +124,7 @@ def _report_data(outcome: Outcome) -> ReportData:
         title=name,
         app=config.app.name,
         model=str(parts.artifact.ref),
-        task_line=_task_line(outcome),
+        task_line=parts.app.describe(),
         command=f"et train {outcome.folder.config_file} output=NEW_FOLDER",
         facts=facts,
         config=to_dict(config),
@@ -133,29 +133,26 @@ def _report_data(outcome: Outcome) -> ReportData:
         figures=figures,
         notes=notes,
         model_license=parts.artifact.license,
-        usage=_usage(outcome.folder.path),
+        usage=_usage(outcome.folder.path, parts.bundle.model),
         best_step=position.best_step,
         pipeline_tag=parts.app.pipeline_tag,
     )
 
 
-def _task_line(outcome: Outcome) -> str:
-    described = outcome.parts.bundle.model.backbone.config(outcome.parts.bundle.model.heads_by_task)
-    labels = list(described.get("id2label", {}).values())
-    shown = ", ".join(str(label) for label in labels[:12]) + (", ..." if len(labels) > 12 else "")
-    return f"{len(labels)} labels: {shown}" if len(labels) > 1 else "a number"
-
-
-def _usage(path: Path) -> dict[str, str]:
-    return {
+def _usage(path: Path, model: Model) -> dict[str, str]:
+    usage = {
         "command line": f"et predict {path} --input new.tsv --output predictions.jsonl",
         "Python": f'import et_core as et\n\nrun = et.load("{path}")\nrun.predict(["..."])',
-        "transformers": (
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-            f'model = AutoModelForSequenceClassification.from_pretrained("{path}/model")\n'
-            f'tokenizer = AutoTokenizer.from_pretrained("{path}/model")'
-        ),
     }
+    architectures = model.backbone.config(model.heads_by_task).get("architectures")
+    if architectures:
+        name = architectures[0]
+        usage["transformers"] = (
+            f"from transformers import AutoTokenizer, {name}\n\n"
+            f'model = {name}.from_pretrained("{path}/model")\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{path}/model")'
+        )
+    return usage
 
 
 def _versions() -> dict[str, str]:

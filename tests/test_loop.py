@@ -97,8 +97,9 @@ def test_a_step_is_the_same_whenever_training_began(tmp_path: Path) -> None:
 
 
 def test_padding_changes_nothing_in_bert() -> None:
-    from et_bert.encoder import BertBackbone
     from transformers import BertConfig, BertModel
+
+    from et_bert.encoder import BertBackbone
 
     torch.manual_seed(0)
     sizes = {

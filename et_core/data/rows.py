@@ -96,6 +96,11 @@ class Rows:
         """The rows that the last iteration left out, the first 1000 of them."""
         return self._ledger.rows
 
+    def hand_over_skipped(self) -> list[SkippedRow]:
+        """The rows left out since the last call, for a caller that writes them away as it reads."""
+        rows, self._ledger.rows = self._ledger.rows, []
+        return rows
+
     @property
     def skipped_total(self) -> int:
         return self._ledger.total

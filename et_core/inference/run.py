@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from et_core.config import RunConfig, load_config
-from et_core.data import ReadOptions, Rows, SkippedRow, encode_rows, open_rows, open_writer
+from et_core.data import ReadOptions, Rows, encode_rows, open_rows, open_writer
 from et_core.data.encode import encode_usable
 from et_core.errors import ConfigError, DataError, RunFolderError
 from et_core.inference.engine import Engine
@@ -108,11 +108,10 @@ class Run:
         with _SkippedFile(output) as skipped, open_writer(output, format=output_format) as writer:
             for window in _windows(rows.raw()):
                 good, predictions = self._predict_usable(window, rows)
-                writer.write(
-                    [{**_kept(raw, keep), **_fields(p)} for (_, raw), p in zip(good, predictions, strict=True)]
-                )
+                writer.write([_merge(_kept(raw, keep), p) for (_, raw), p in zip(good, predictions, strict=True)])
                 written += len(good)
                 skipped.add(rows)
+            skipped.add(rows)
         return Written(written, rows.skipped_total, time.perf_counter() - start, str(output), skipped.path)
 
     def evaluate(
@@ -204,12 +203,10 @@ class _SkippedFile:
     def __init__(self, output: str | Path) -> None:
         self.path: str | None = None
         self._target = f"{output}.skipped.jsonl"
-        self._seen = 0
         self._writer: Any = None
 
     def add(self, rows: Rows) -> None:
-        new: list[SkippedRow] = rows.skipped[self._seen :]
-        self._seen = len(rows.skipped)
+        new = rows.hand_over_skipped()
         if not new or self._target.startswith(("-", "/dev/")):
             return
         if self._writer is None:
@@ -234,6 +231,17 @@ def _fields(prediction: Any) -> dict[str, Any]:
     """The fields of a prediction that say something; shallow, as a deep copy would cost more than the model."""
     fields = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _merge(kept: dict[str, Any], prediction: Any) -> dict[str, Any]:
+    fields = _fields(prediction)
+    taken = kept.keys() & fields.keys()
+    if taken:
+        raise ConfigError(
+            f"the input has a column {min(taken)!r} of its own, which the prediction would replace. "
+            "Name the columns to keep without it: --keep COLUMN,COLUMN"
+        )
+    return {**kept, **fields}
 
 
 def _kept(raw: Mapping[str, Any], keep: Sequence[str] | None) -> dict[str, Any]:

@@ -87,6 +87,10 @@ class App(ABC):
     def fit(self, rows: Iterable[Row]) -> None:
         """Learn label names or ranges from training rows, which may be read more than once."""
 
+    @abstractmethod
+    def describe(self) -> str:
+        """What is predicted, in a few words for a report, such as "2 labels: negative, positive"."""
+
     def check(self, row: Row) -> None:
         """Raise ``Row.error`` if *row* cannot be learned from; called before ``fit`` where bad rows are skipped."""
         return

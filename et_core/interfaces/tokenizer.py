@@ -69,5 +69,5 @@ class Tokenizer(ABC):
 
     @classmethod
     def fit(cls, texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
-        """Learn a vocabulary of at most *vocab_size* from *texts*; only where ``trainable``."""
+        """Learn a vocabulary of at most *vocab_size* from *texts*, which may be read more than once."""
         raise TypeError(f"{cls.__name__} cannot be fitted on data")

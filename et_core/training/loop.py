@@ -99,7 +99,7 @@ class Loop:
                     position.step, self._train.eval_every
                 )
                 saves = evaluates or stopping or self._saves_after(position.step)
-                # Before a save too, so that no checkpoint holds weights that are not numbers, and no interval is cut by it.
+                # Before a save too, so that no checkpoint holds weights that are not numbers.
                 if saves or position.step % self._train.log_every == 0:
                     interval = self._log(position.step, interval)
                 if saves:

@@ -155,7 +155,7 @@ class Bag(Backbone):
     def forward(self, inputs: Inputs, *, want: frozenset[str] = frozenset()) -> Features:
         (text,) = inputs.texts
         tokens, pooled = self.read(text)
-        return Features(tokens, text.mask, pooled, {name: (tokens,) for name in want})
+        return Features(tokens, text.mask, pooled, dict.fromkeys(want, (tokens,)))
 
     def blocks(self) -> list[nn.Module]:
         return list(self.layers)

@@ -88,6 +88,13 @@ class Classification(App):
     def fit(self, rows: Iterable[Row]) -> None:
         self.labels.fit(self._watch_pairs(rows))
 
+    def describe(self) -> str:
+        names = self.labels.names
+        if self.mode == "regression":
+            return "a number"
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        return f"{'any of ' if self.mode == 'multi-label' else ''}{len(names)} labels: {shown}"
+
     def check(self, row: Row) -> None:
         self.labels.check(row)
 
