@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from et_core.errors import DataError
 from et_core.interfaces import Example
 
 _GROUPS = ("inputs", "targets", "extra")
@@ -86,15 +87,18 @@ class _Chunk:
 
 
 def write_store(path: Path, chunks: Iterator[list[Example]]) -> None:
-    """Write *chunks* of examples, all with the same fields, to *path*."""
-    writer = None
+    """Write *chunks* of examples to *path*; DataError unless all have the same fields, and those but one length."""
+    writer = schema = None
     with pa.OSFile(str(path), "wb") as sink:
         for examples in chunks:
             if not examples:
                 continue
             batch = _record_batch(examples)
             if writer is None:
-                writer = pa.ipc.new_file(sink, batch.schema)
+                schema = batch.schema
+                writer = pa.ipc.new_file(sink, schema)
+            elif not schema.equals(batch.schema, check_metadata=True):
+                raise DataError(_difference(schema, batch.schema))
             writer.write_batch(batch)
         if writer is None:
             writer = pa.ipc.new_file(sink, pa.schema([pa.field("row", pa.int64())]))
@@ -113,7 +117,24 @@ def _record_batch(examples: Sequence[Example]) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=pa.schema(fields))
 
 
+def _difference(schema: pa.Schema, other: pa.Schema) -> str:
+    for first, later in zip(schema, other, strict=False):
+        if not first.equals(later, check_metadata=True):
+            one, two = (
+                f"{f.name} ({f.type}, {(f.metadata or {}).get(b'shape', b'[]').decode()})" for f in (first, later)
+            )
+            return f"the encoded examples differ in their fields: {one} in the first ones, {two} in later ones."
+    return f"the encoded examples have {len(schema)} fields in the first ones, {len(other)} in later ones."
+
+
 def _column(name: str, arrays: list[np.ndarray]) -> tuple[pa.Field, pa.Array]:
+    first = arrays[0].shape
+    for array in arrays:
+        if array.ndim != len(first) or array.shape[1:] != first[1:]:
+            raise DataError(
+                f"{name} is of shape {list(array.shape)} where the first is {list(first)}: "
+                "encoded examples may differ in their first axis alone."
+            )
     if arrays[0].ndim == 0:
         values = pa.array(np.stack(arrays))
         return pa.field(name, values.type), values

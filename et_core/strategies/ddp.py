@@ -10,7 +10,6 @@ import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
-from torch.distributed.nn.functional import all_gather as differentiable_all_gather
 from torch.nn.parallel import DistributedDataParallel
 
 from et_core.interfaces import Objective, Prepared
@@ -52,20 +51,17 @@ class Ddp(Replicated):
             start_processes(self._enter, self._processes, worker, args)
             return
         dist.init_process_group(self._backend)
-        try:
-            worker(self, *args)
-        finally:
-            dist.destroy_process_group()
+        worker(self, *args)
+        dist.destroy_process_group()
 
     def _enter(self, rank: int, store: Store, worker: Callable[..., None], args: tuple[Any, ...]) -> None:
         self._rank = rank
         if self.device.type == "cpu":
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._processes))
         dist.init_process_group(self._backend, store=store, rank=rank, world_size=self._processes)
-        try:
-            worker(self, *args)
-        finally:
-            dist.destroy_process_group()
+        worker(self, *args)
+        # Not after an error: the others would see a closed connection before anyone hears of its cause.
+        dist.destroy_process_group()
 
     @property
     def _backend(self) -> str:
@@ -87,7 +83,8 @@ class Ddp(Replicated):
         return Prepared(objective, module, make_optimizers(objective), float(self._processes), synchronised)
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        return torch.cat(differentiable_all_gather(tensor.contiguous()))  # type: ignore[no-untyped-call]
+        gathered: Tensor = _Gather.apply(tensor)
+        return gathered
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         names = sorted(values)
@@ -102,3 +99,26 @@ class Ddp(Replicated):
 
     def barrier(self) -> None:
         dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """Join tensors whose first axis may differ in length by rank; the gradient is the sum of what all ranks send."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        rows = torch.tensor([len(tensor)], device=tensor.device)
+        all_rows = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(all_rows, rows)
+        ctx.sizes = [int(size) for size in torch.cat(all_rows)]
+        padded = tensor.new_zeros(max(ctx.sizes), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in ctx.sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, ctx.sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        start = sum(ctx.sizes[: dist.get_rank()])
+        return total[start : start + ctx.sizes[dist.get_rank()]]

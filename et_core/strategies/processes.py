@@ -9,23 +9,42 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistError, Store, TCPStore  # type: ignore[attr-defined]
 
-from et_core.errors import EtError
+from et_core.errors import EtError, Interrupted
 
 Enter = Callable[[int, Store, Callable[..., None], tuple[Any, ...]], None]
-_GRACE_SECONDS = 10.0
+_JOIN_SECONDS = 10.0
+_SETTLE_SECONDS = 2.0
+
+
+class _Kind(IntEnum):
+    """How likely a failure is the cause of the others, the likeliest first."""
+
+    ERROR = 0
+    DEATH = 1
+    LOST_PEER = 2
+
+
+@dataclass(frozen=True)
+class _Failure:
+    kind: _Kind
+    time: float
+    error: EtError
 
 
 def start_processes(enter: Enter, processes: int, worker: Callable[..., None], args: tuple[Any, ...]) -> None:
     """Run ``enter(rank, store, worker, args)`` in *processes* fresh processes on this machine and wait for them.
 
     The first failure ends the others and is raised here: an EtError as it is, anything else as an EtError that holds
-    the rank and its traceback. A signal to this process is passed on.
+    the rank and its traceback. That a rank lost another one counts only where nothing else is known. A signal to this
+    process is passed on.
     """
     # Port 0: the kernel picks a free one, so two runs never collide.
     store = TCPStore("127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False)
@@ -41,9 +60,12 @@ def start_processes(enter: Enter, processes: int, worker: Callable[..., None], a
         sender.close()
         children.append(child)
         reports.append(receiver)
-    with _pass_signals_on(children):
+    with _pass_signals_on(children) as passed_on:
         failure = _first_failure(children, reports)
         _end(children, at_once=failure is not None)
+    if passed_on and failure is not None and not isinstance(failure, Interrupted):
+        # It came before or after training, where a process only ends by it: this one does as well.
+        signal.raise_signal(passed_on[0])
     if failure is not None:
         raise failure
 
@@ -62,6 +84,8 @@ def _child(
         enter(rank, TCPStore("127.0.0.1", port, world_size=None, is_master=False), worker, args)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
         report.send_bytes(_pack(error, rank))
+    else:
+        report.send_bytes(b"")
     report.close()
 
 
@@ -73,33 +97,55 @@ def _end_with(parent: int) -> None:
 
 
 def _pack(error: BaseException, rank: int) -> bytes:
-    known = (
-        error
-        if isinstance(error, EtError)
-        else EtError(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}")
-    )
-    return pickle.dumps((type(known), str(known), getattr(known, "signal_number", None)))
+    now = time.monotonic()
+    if isinstance(error, EtError):
+        # A plugin's own subclass may not be importable in the parent.
+        cls = next(base for base in type(error).__mro__ if base.__module__ == EtError.__module__)
+        return pickle.dumps((_Kind.ERROR, now, cls, str(error), getattr(error, "signal_number", None)))
+    # gloo and NCCL have no class of error of their own for a connection that broke.
+    lost = isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    text = f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}"
+    return pickle.dumps((_Kind.LOST_PEER if lost else _Kind.ERROR, now, EtError, text, None))
 
 
-def _unpack(data: bytes) -> EtError:
-    cls, message, number = pickle.loads(data)
-    error: EtError = cls(message) if number is None else cls(message, signal_number=number)
-    return error
+def _unpack(data: bytes) -> _Failure:
+    kind, when, cls, message, number = pickle.loads(data)
+    return _Failure(kind, when, cls(message) if number is None else cls(message, signal_number=number))
 
 
 def _first_failure(children: list[BaseProcess], reports: list[Connection]) -> EtError | None:
-    open_reports = dict(zip(reports, range(len(children)), strict=True))
-    failures: dict[int, EtError] = {}
-    while open_reports and not failures:
-        for report in wait(list(open_reports)):
-            rank = open_reports.pop(report)  # type: ignore[call-overload]
-            try:
-                failures[rank] = _unpack(report.recv_bytes())  # type: ignore[union-attr]
-            except EOFError:
-                children[rank].join(_GRACE_SECONDS)
-                if children[rank].exitcode != 0:
-                    failures[rank] = EtError(f"rank {rank} ended without a word (exit code {children[rank].exitcode}).")
-    return failures[min(failures)] if failures else None
+    """Wait until all have ended, or for a moment after the first failure: what caused it may be heard of later."""
+    running = set(range(len(children)))
+    failures: list[_Failure] = []
+    while running:
+        timeout = max(0.0, failures[0].time + _SETTLE_SECONDS - time.monotonic()) if failures else None
+        signs = [sign for rank in running for sign in (reports[rank], children[rank].sentinel)]
+        ready = wait(signs, timeout)
+        if not ready:
+            break
+        for rank in sorted(running):
+            if reports[rank] in ready or children[rank].sentinel in ready:
+                running.remove(rank)
+                failure = _outcome(rank, children[rank], reports[rank])
+                failures += [failure] if failure else []
+    return min(failures, key=lambda failure: (failure.kind, failure.time)).error if failures else None
+
+
+def _outcome(rank: int, child: BaseProcess, report: Connection) -> _Failure | None:
+    try:
+        data = report.recv_bytes() if report.poll() else None
+    except EOFError:
+        data = None
+    if data is not None:
+        return _unpack(data) if data else None
+    now = time.monotonic()
+    child.join(_JOIN_SECONDS)
+    code = child.exitcode
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = " A system that is short of memory does that." if name == "SIGKILL" else ""
+        return _Failure(_Kind.DEATH, now, EtError(f"rank {rank} was ended by {name}.{hint}"))
+    return _Failure(_Kind.DEATH, now, EtError(f"rank {rank} ended without a word (exit code {code})."))
 
 
 def _end(children: list[BaseProcess], *, at_once: bool) -> None:
@@ -116,19 +162,22 @@ def _end(children: list[BaseProcess], *, at_once: bool) -> None:
 
 
 @contextmanager
-def _pass_signals_on(children: list[BaseProcess]) -> Iterator[None]:
+def _pass_signals_on(children: list[BaseProcess]) -> Iterator[list[int]]:
+    """Give a list of the signals that came and were passed on."""
+    passed_on: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield passed_on
         return
 
     def forward(number: int, frame: Any) -> None:  # noqa: ARG001 - the signature is signal's
+        passed_on.append(number)
         for child in children:
             if child.is_alive() and child.pid is not None:
                 os.kill(child.pid, number)
 
     previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield passed_on
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

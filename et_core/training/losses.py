@@ -51,7 +51,7 @@ class BinaryCrossEntropy(Loss):
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def forward(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        logits, labels = outputs["logits"].float(), targets["label"]
+        logits, labels = outputs["logits"].float(), targets["label"].float()
         losses = functional.binary_cross_entropy_with_logits(logits, labels, weight=self.weights, reduction="none")
         return losses.mean(-1).sum(), self.count(targets)
 

@@ -109,8 +109,9 @@ def settings(**values: Any) -> TrainConfig:
 class Trained:
     """What a loop left: where it stands, the logged lines, and the metrics of each evaluation."""
 
-    def __init__(self, position: Position, lines: list[dict[str, Any]]) -> None:
+    def __init__(self, position: Position, lines: list[dict[str, Any]], state: dict[str, Tensor]) -> None:
         self.position = position
+        self.state = state
         self.lines = lines
         self.losses = [line["loss"] for line in lines if "loss" in line]
 
@@ -124,13 +125,20 @@ def fit(
     evaluate: Callable[[], dict[str, float]] | None = None,
     save: Callable[[Position], None] | None = None,
     better: Callable[[float, float], bool] | None = lambda new, old: new > old,
+    start: int = 0,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Trained:
-    """Run the loop over *splits* in this process, logging into *folder*; the watched metric is "score"."""
+    """Run the loop over *splits* in this process, logging into *folder*; the watched metric is "score".
+
+    Goes on from the step *start* with the *state* of a strategy, where one is given.
+    """
     strategy = Single(device="cpu")
     freeze(objective, train.freeze)
     prepared = strategy.prepare(
         objective, lambda whole: {phase.name: make_optimizer(whole, phase, train) for phase in whole.phases()}
     )
+    if state is not None:
+        strategy.load_state(prepared, state)
     plan = Plan.make(train, steps_per_epoch=splits["train"].steps_per_epoch, precision="fp32")
     folder.mkdir(exist_ok=True)
     recorder = Recorder(RunFolder(folder), trackers=[], progress=Silent())
@@ -147,8 +155,10 @@ def fit(
         recorder=recorder,
     )
     with contextlib.closing(recorder):
-        position = loop.run(Position())
-    return Trained(position, RunFolder(folder).read_metrics())
+        position = loop.run(Position(start))
+    # Copied, as a checkpoint would be: the objective may be trained on.
+    left = {name: tensor.clone() for name, tensor in strategy.state(prepared).items()}
+    return Trained(position, RunFolder(folder).read_metrics(), left)
 
 
 def weights(objective: torch.nn.Module) -> dict[str, Tensor]:
