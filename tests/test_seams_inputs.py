@@ -85,7 +85,8 @@ class EncoderDecoder(Plain):
     def encode(self, inputs: Inputs) -> Tensor:
         (text,) = inputs.texts
         mask = text.mask.unsqueeze(-1)
-        return ((self.words(text.ids) * mask).sum(1) / mask.sum(1)).unsqueeze(0)
+        mean: Tensor = (self.words(text.ids) * mask).sum(1) / mask.sum(1)
+        return mean.unsqueeze(0)
 
     def forward(self, inputs: Inputs, *, want: frozenset[str] = frozenset()) -> Features:
         assert inputs.decoder is not None
@@ -157,7 +158,7 @@ def marked_examples(count: int = 32, *, history: bool = True) -> list[Example]:
         ids = rng.integers(2, VOCABULARY, int(rng.integers(2, 9))).astype(np.int32)
         marks = np.zeros(len(ids), np.int64)
         marks[0] = 1 + row % 2
-        inputs = {"texts.0.ids": ids, **({"marks.history": marks} if history else {})}
+        inputs: dict[str, np.ndarray] = {"texts.0.ids": ids, **({"marks.history": marks} if history else {})}
         examples.append(Example(inputs, {"label": np.asarray(row % 2)}, row))
     return examples
 

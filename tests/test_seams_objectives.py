@@ -40,7 +40,7 @@ def differs(first: dict[str, Tensor], second: dict[str, Tensor], prefix: str) ->
     return any(not torch.equal(first[name], second[name]) for name in names)
 
 
-class Searched(seam.Bag):  # type: ignore[misc, name-defined]
+class Searched(seam.Bag):  # type: ignore[misc]
     """Two candidate layers, and architecture weights that say how much of each there is."""
 
     def __init__(self) -> None:

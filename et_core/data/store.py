@@ -87,8 +87,9 @@ class _Chunk:
 
 
 def write_store(path: Path, chunks: Iterator[list[Example]]) -> None:
-    """Write *chunks* of examples to *path*; DataError unless all have the same fields, and those but one length."""
-    writer = schema = None
+    """Write *chunks* of examples to *path*; DataError unless their fields are alike but for the first axis."""
+    writer: Any = None
+    schema: Any = None
     with pa.OSFile(str(path), "wb") as sink:
         for examples in chunks:
             if not examples:

@@ -58,7 +58,10 @@ class Strategy(ABC):
 
     @abstractmethod
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """Join *tensor* [B, ...] of every rank along the first axis; gradients reach this rank's own part."""
+        """Join *tensor* [B, ...] of every rank along the first axis; gradients reach this rank's own part.
+
+        B may differ by rank; every rank has to call this equally often.
+        """
 
     @abstractmethod
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +48,9 @@ class _Interval:
     steps: int = 0
     loss: Tensor | float = 0.0
     terms: dict[str, Tensor | float] = field(default_factory=dict)
+    acted: Counter[str] = field(default_factory=Counter)
+    """In how many steps each term took part: tasks may take turns, phases may rest."""
+
     grad_norm: Tensor | None = None
 
 
@@ -138,6 +142,7 @@ class Loop:
         torch.manual_seed(int(seed))
         rng = np.random.default_rng((self._train.seed, index))
         step = Step(index, phase.name, rng, self._strategy.all_gather)
+        interval.acted.update(counts.keys())
         for number, part in enumerate(parts, start=1):
             with self._prepared.synchronised(number == len(parts)):
                 with autocast(self._plan.precision, self._strategy.device):
@@ -178,7 +183,7 @@ class Loop:
                 loss=loss,
                 lr=max(entry["lr"] for entry in group),
                 grad_norm=grad_norm,
-                terms={name: totals[f"/{name}"] / interval.steps for name in names},
+                terms={name: totals[f"/{name}"] / interval.acted[name] for name in names},
             )
         return _Interval()
 
