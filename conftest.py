@@ -1,4 +1,4 @@
-"""Settings of every test process: one thread, no network, a cache of its own."""
+"""Settings of every test process: one thread, a cache of its own."""
 
 import os
 import tempfile
@@ -8,7 +8,6 @@ import pytest
 
 # Before torch is imported anywhere: small models are faster on one thread, and results do not depend on the machine.
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["ET_CACHE_DIR"] = str(Path(tempfile.mkdtemp(prefix="et-cache-")))
 for name in ("ET_ZOO_DIR", "ET_PLUGINS"):
     os.environ.pop(name, None)

@@ -54,7 +54,14 @@ def fake_dist(
 
 @contextmanager
 def on_path(*folders: Path) -> Iterator[None]:
-    """Put *folders* first on sys.path, and forget afterwards what was imported from them."""
+    """Put *folders* first on sys.path, and forget afterwards what was imported from them.
+
+    Real plugins that some test has imported already are put aside meanwhile: a fake one may have their name.
+    """
+    real = {package for package in (name.partition(".")[0] for name in sys.modules) if package.startswith("et_")}
+    aside = {name: sys.modules[name] for name in list(sys.modules) if name.partition(".")[0] in real - {"et_core"}}
+    for name in aside:
+        del sys.modules[name]
     path, modules = list(sys.path), set(sys.modules)
     sys.path[:0] = [str(folder) for folder in folders]
     importlib.invalidate_caches()
@@ -66,6 +73,7 @@ def on_path(*folders: Path) -> Iterator[None]:
             origin = getattr(sys.modules[name], "__file__", None) or ""
             if any(Path(origin).is_relative_to(folder) for folder in folders):
                 del sys.modules[name]
+        sys.modules.update(aside)
         importlib.invalidate_caches()
 
 
