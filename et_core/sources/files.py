@@ -89,7 +89,7 @@ def read_config(folder: Path, *, label: str) -> dict[str, Any]:
     if not config.get("model_type"):
         raise ArtifactError(
             f"{label}: {path} has no 'model_type', so the family is unknown. "
-            'Add the family\'s name to it, such as "model_type": "bert".'
+            'Add the name of its family to it: "model_type": "FAMILY" (et list backbones).'
         )
     return config
 
