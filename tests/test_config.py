@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from et_core.config import RunConfig, check_arguments, load_config, to_dict
+from et_core.config import RunConfig, check_arguments, flatten, load_config, to_dict
 from et_core.errors import ConfigError
 
 SAMPLE = """\
@@ -95,6 +95,71 @@ def test_short_form_is_the_name_or_reference(section: str, tmp_path: Path) -> No
     assert getattr(options, section).options == {"size": 2}
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["strategy={name: ddp, processes: 2}"],
+        ["strategy=ddp", "strategy.processes=2"],
+        ["strategy.processes=2", "strategy=ddp"],
+        {"strategy": {"name": "ddp", "processes": 2}},
+        {"strategy.processes": 2, "strategy": "ddp"},
+    ],
+)
+def test_name_and_options_may_be_written_together_or_in_any_order(overrides: Any) -> None:
+    loaded = load_config({"strategy": {"name": "single", "device": "cpu"}}, overrides)
+    assert (loaded.config.strategy.name, loaded.config.strategy.options) == ("ddp", {"processes": 2})
+    assert loaded.origins["strategy.name"] == loaded.origins["strategy.processes"] == "override"
+
+
+def test_options_of_a_file_stay_with_the_component_they_are_for() -> None:
+    given = {"model": {"ref": "bert@init", "num_layers": 2}}
+    assert load_config(given, ["model=bert-base-en"]).config.model.options == {}
+    assert load_config(given, ["model={ref: bert@init, hidden_size: 8}"]).config.model.options == {
+        "num_layers": 2,
+        "hidden_size": 8,
+    }
+    for kept in ("model=bert@init", "model.ref=bert-base-en", "model={hidden_size: 8}"):
+        assert load_config(given, [kept]).config.model.options["num_layers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("output", "2026-11-22"),
+        ("data.dev", "1e-1"),
+        ("data.columns.text", "0"),
+        ("app.labels", "[0, 1]"),
+        ("data.header", "off"),
+        ("data.train", "[a.tsv, '${oc.env:PATH}']"),
+        ("data.train", "'1e5'"),
+    ],
+)
+def test_setting_is_read_as_the_same_text_in_a_file(key: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    section, _, inner = key.partition(".")
+    first, _, second = inner.partition(".")
+    lines = [section, first, second] if second else [section, first] if first else [section]
+    path.write_text("".join(f"{' ' * depth}{name}:\n" for depth, name in enumerate(lines))[:-1] + f" {text}\n", "utf-8")
+    assert load_config(None, [f"{key}={text}"]).config == load_config(path).config
+
+
+def test_date_is_text_and_a_number_with_an_exponent_a_number() -> None:
+    config = load_config(None, ["output=2026-11-22", "data.dev=1e-1"]).config
+    assert (config.output, config.data.dev) == ("2026-11-22", 0.1)
+
+
+def test_numbers_are_text_where_text_is_wanted() -> None:
+    config = load_config(None, ["data.columns={text: 0, label: 1}", "data.column_names=[1, 2.5]"]).config
+    assert config.data.columns == {"text": "0", "label": "1"}
+    assert config.data.column_names == ["1", "2.5"]
+    assert check_arguments(Component, {"names": [0, 1]}, where="app", owner="demo") == {"names": ["0", "1"]}
+
+
+def test_settings_are_flattened_with_their_short_forms_spelled_out() -> None:
+    values = {"model": "bert@zoo", "data": {"train": "a.tsv", "columns": {}}, "train": {"lr": 1.0}}
+    assert flatten(values) == {"model.ref": "bert@zoo", "data.train": "a.tsv", "data.columns": {}, "train.lr": 1.0}
+
+
 def test_option_joins_the_short_form_of_a_file(sample: Path) -> None:
     model = load_config(sample, ["model.num_layers=2"]).config.model
     assert (model.ref, model.options) == ("bert@init", {"num_layers": 2})
@@ -137,7 +202,7 @@ def test_missing_environment_variable_is_named(tmp_path: Path) -> None:
         ("task=x", "task is not a setting. Did you mean app?"),
         (
             "xyzzy=1",
-            "xyzzy is not a setting. Settings: app, model, data, train, metrics, strategy, plugins, output.",
+            "xyzzy is not a setting. Settings: app, model, data, objective, train, metrics, strategy, plugins, output.",
         ),
         ("plugins.xyzzy=1", "plugins.xyzzy is not a setting. Settings of plugins: required, files."),
     ],
@@ -157,12 +222,13 @@ def test_unknown_key_is_answered_with_the_nearest_one(override: str, message: st
         ("train.layer_decay=2", "train.layer_decay is 2: expected a number above 0 and of at most 1."),
         ("train.precision=fp8", "train.precision is 'fp8': expected 'auto' or 'fp32' or 'bf16'."),
         ("train.eval_every=never", "train.eval_every is 'never': expected 'epoch' or a whole number above 0 or null."),
-        ("train.freeze=backbone", "train.freeze is 'backbone': expected a list."),
-        ("data.columns=text", "data.columns is 'text': expected keys and values."),
+        ("train.freeze=backbone", "train.freeze is 'backbone': expected a list of text."),
+        ("data.columns=text", "data.columns is 'text': expected keys with text."),
         ("data.header=maybe", "data.header is 'maybe': expected true or false."),
         ("train=3", "train is 3: expected keys and values."),
         ("app.name=[1]", "app.name is [1]: expected text."),
         ("train.lr", "'train.lr' is not an override. Write key=value, such as train.epochs=1."),
+        ("data.train=${x", "'data.train=${x': no viable alternative at input '${x'"),
         ("train.freeze=[a", "'train.freeze=[a': the value is not valid YAML. Put it in quotes."),
     ],
 )
@@ -262,7 +328,9 @@ def test_options_are_checked_against_the_signature_they_are_for() -> None:
         ),
         (Component, {"mode": "max"}, "s.mode is 'max': expected 'sum' or 'mean'."),
         (Component, {"share": 1}, "s.share is 1: expected a number of at least 0 and below 1."),
-        (Component, {"names": "a"}, "s.names is 'a': expected a list or null."),
+        (Component, {"names": "a"}, "s.names is 'a': expected a list of text or null."),
+        (Component, {"names": [["a"]]}, "s.names is [['a']]: expected a list of text or null."),
+        (Options, {"marks": {"a": "b"}}, "s.marks is {'a': 'b'}: expected keys with whole numbers."),
         (Options, {"size": "big"}, "s.size is 'big': expected a whole number or null."),
         (Options, {"xyzzy": 1}, "s.xyzzy is not an argument of demo. Arguments: size, marks."),
     ],

@@ -13,17 +13,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from et_core import api
-from et_core.errors import DataError, EtError
+from et_core.errors import ConfigError, DataError, EtError
+from et_core.interfaces import Step, Strategy
 from et_core.registry import plugins, refresh
 from et_core.runfolder import Checkpoints
-from et_core.strategies import Ddp
+from et_core.strategies import Ddp, Single
 from tests.seams import ranks
-from tests.seams.tools import PLUGIN, distance, seam_plugins, write_words
+from tests.seams.tools import (
+    PLUGIN,
+    bag_objective,
+    distance,
+    seam_plugins,
+    split_of,
+    store_of,
+    word_examples,
+    write_words,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 RANKS = PLUGIN.with_name("ranks.py")
@@ -53,8 +64,13 @@ def config(tmp_path: Path, **train: Any) -> dict[str, Any]:
 
 
 def ranks_config(tmp_path: Path) -> dict[str, Any]:
-    settings = config(tmp_path, schedule="seam-ranks", warmup=0, checkpoint_every=2, log_every=1)
-    return {**settings, "plugins": {"files": [str(PLUGIN), str(RANKS)]}}
+    """With dropout and an optimiser that has state, so that a resumed run has both to bring back on each rank."""
+    settings = config(
+        tmp_path, schedule="seam-ranks", warmup=0, checkpoint_every=2, log_every=1, optimizer="adamw", lr=0.01
+    )
+    settings["app"]["dropout"] = 0.2
+    model = {"ref": "seam-bag@init", "dropout": 0.2}
+    return {**settings, "model": model, "plugins": {"files": [str(PLUGIN), str(RANKS)]}}
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -190,6 +206,49 @@ def test_a_run_of_one_process_goes_on_in_two(tmp_path: Path, monkeypatch: pytest
     assert two.results["steps"] == one.results["steps"] == 10
     assert two.metrics == pytest.approx(one.metrics, abs=1e-4)
     assert distance(weights_of(two.path), weights_of(one.path)) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_train_bert_to_the_metrics_of_one(tmp_path: Path) -> None:
+    settings = config(tmp_path, optimizer="adamw", lr=1e-3, token_budget=8192)
+    del settings["plugins"]
+    settings["model"] = {"ref": "bert-tiny-random@zoo", "dropout": 0.0, "attention_dropout": 0.0}
+    settings["app"] = {"name": "classification", "dropout": 0.0}
+    one = api.train(settings, {"output": str(tmp_path / "one")})
+    two = api.train(settings, {"output": str(tmp_path / "two"), "strategy": TWO})
+    assert two.results["steps"] == one.results["steps"] == 10
+    assert two.metrics == pytest.approx(one.metrics, abs=1e-4)
+    first, second = (load_file(run.path / "model" / "model.safetensors") for run in (one, two))
+    assert distance(second, first) < 1e-4
+
+
+def buffers_after_a_step(strategy: Strategy, folder: Path) -> None:
+    """Let each rank hold its own number in a buffer that is saved and in one that is not; write what a step leaves."""
+    objective = bag_objective()
+    for name, persistent in (("saved", True), ("constant", False)):
+        objective.register_buffer(name, torch.zeros(1), persistent=persistent)
+    prepared = strategy.prepare(objective, lambda _objective: {})
+    for buffer in (objective.saved, objective.constant):
+        buffer.fill_(strategy.rank + 1)
+    store = store_of(folder / f"{strategy.rank}.arrow", word_examples(12))
+    (part,) = next(iter(split_of(store).turns(0))).parts
+    prepared.run(part, Step(0, "main", np.random.default_rng(0), strategy.all_gather))
+    (folder / f"{strategy.rank}.json").write_text(json.dumps([float(objective.saved), float(objective.constant)]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_step_sends_only_the_buffers_that_are_saved(tmp_path: Path) -> None:
+    Ddp(processes=2).launch(buffers_after_a_step, tmp_path)
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == [[1, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", ""])
+def test_a_device_that_this_machine_lacks_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^strategy.device is '{name}'. Devices of this machine: cpu(, .*)?\.$"):
+        Single(device=name)
+    assert Single(device="cpu").device == torch.device("cpu")
 
 
 @pytest.mark.slow

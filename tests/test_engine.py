@@ -13,9 +13,8 @@ from et_core.data import PretrainedTokenizer
 from et_core.inference.engine import Engine
 from et_core.inference.evaluate import evaluate
 from et_core.inference.precision import autocast, choose_precision
-from et_core.interfaces import Evaluation, Example, Features, Figure, Head, Model
+from et_core.interfaces import Evaluation, Example, Features, Figure, Head, Model, build_backbone
 from et_core.registry import registry
-from et_core.runfolder import build_backbone
 from et_core.sources import resolve
 
 CPU = torch.device("cpu")

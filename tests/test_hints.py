@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from et_core.errors import UnknownNameError
-from et_core.registry import GROUP, PluginSet
+from et_core.registry import GROUP, PluginSet, did_you_mean
 from tests.fake_dists import EMPTY_PLUGIN, fake_dist, load, on_path, registering
 
 HINTS = {"backbones": {"t5": "et-t5", "bert": "et-bert"}}
@@ -100,6 +100,12 @@ def test_a_qualified_name_is_explained_by_its_distribution_alone(site: Path) -> 
     assert told(site, "et-bert/brt").splitlines()[1] == "Did you mean 'et-bert/bert' or 'et-bert/albert'?"
     fake_dist(site, "et-t5")
     assert told(site, "et-t5/t5", only=["et-bert"]).splitlines()[1] == "et-t5 1.0 is left out by ET_PLUGINS='et-bert'."
+
+
+def test_the_nearest_known_names_are_suggested_after_a_sentence() -> None:
+    assert did_you_mean("Brt", ["bert", "albert", "t5"]) == " Did you mean 'bert'?"
+    assert did_you_mean("brt", ["bert", "albert", "t5"], count=2) == " Did you mean 'bert' or 'albert'?"
+    assert did_you_mean("xyzzy", ["bert"]) == ""
 
 
 def test_no_text_has_an_unfilled_place(site: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from safetensors.torch import load_file
 
 from et_core import api
 from et_core.data import collate
-from et_core.errors import EtError
-from et_core.interfaces import Example, Objective
+from et_core.errors import EtError, Interrupted
+from et_core.interfaces import Example, Head, Objective
 from et_core.training import Position
 from et_core.training.losses import CrossEntropy
 from tests.seams.tools import (
     PLUGIN,
     TokenHead,
+    bag,
     bag_objective,
     distance,
     fit,
@@ -247,12 +249,44 @@ def test_dev_is_looked_at_without_dropout_and_training_goes_on_with_it(tmp_path:
     assert objective.training
 
 
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_a_signal_during_the_last_evaluation_stops_the_run_after_it_is_saved(score: float, tmp_path: Path) -> None:
+    objective = bag_objective()
+    saved: list[int] = []
+
+    def evaluate() -> dict[str, float]:
+        signal.raise_signal(signal.SIGTERM)
+        return {"score": score}
+
+    split = split_of(store_of(tmp_path / "rows.arrow", word_examples()))
+    with pytest.raises(Interrupted, match="stopped at step 2; a checkpoint is saved") as caught:
+        fit(
+            objective,
+            {"train": split},
+            tmp_path / "run",
+            train=settings(max_steps=2, eval_every=2),
+            evaluate=evaluate,
+            save=lambda position: saved.append(position.step),
+        )
+    assert caught.value.signal_number == signal.SIGTERM
+    assert saved == [2]
+
+
+def test_a_part_that_is_frozen_whole_stays_in_evaluation() -> None:
+    objective = bag_objective()
+    objective.teacher = bag(dropout=0.5).requires_grad_(False)
+    objective.dropout = torch.nn.Dropout(0.5)
+    objective.train()
+    assert (objective.training, objective.model.training, objective.dropout.training) == (True, True, True)
+    assert not any(module.training for module in objective.teacher.modules())
+
+
 def test_a_metric_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> None:
     position, _, _ = run_with_scores(tmp_path, math.nan, 0.2, math.nan, 0.1, max_steps=4, eval_every=1)
     assert (position.best_step, position.best_value) == (2, 0.2)
 
 
-class Poisoned(torch.nn.Module):
+class Poisoned(Head):
     """A head whose logits are not numbers from its third call on."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
@@ -260,7 +294,7 @@ class Poisoned(torch.nn.Module):
         self.inner = inner
         self.calls = 0
 
-    def forward(self, features: Any) -> dict[str, torch.Tensor]:
+    def forward(self, features: Any, *, positions: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         self.calls += 1
         logits = self.inner(features)["logits"]
         return {"logits": logits * math.inf if self.calls >= 3 else logits}
@@ -331,7 +365,5 @@ def test_keep_best_brings_the_best_weights_back(tmp_path: Path) -> None:
     }
     assert last.results["best_step"] is None
     assert last.metrics["loss"] == pytest.approx(losses[12])
-    assert (
-        json.loads((best.folder.checkpoints / "step-000012" / "state.json").read_text())["position"]["best_step"]
-        == step
-    )
+    state = json.loads((best.folder.checkpoints / "step-000012" / "state.json").read_text())["state"]
+    assert state["position"]["best_step"] == step

@@ -37,6 +37,7 @@ FLAWED = {
     "et-twice": registering(*(f'register("one", "a:{target}", summary="One")' for target in "bc")),
     "et-kwarg": registering('register("one", "a:b", sumary="One")'),
     "et-nameless": registering('register("One", "a:b", summary="One")'),
+    "et-mimic": "from et_core.errors import PluginError\nraise PluginError('et-mimic 0.9 is out of order')\n",
     "et-foreign": registering().replace("et_register_backbones", "pytest_configure"),
 }
 CORE = importlib.metadata.version("et-core")
@@ -58,6 +59,7 @@ REASONS = {
     "et-kwarg": "failed to load: TypeError: _Staging.register() got an unexpected keyword argument 'sumary'",
     "et-nameless": "registers the backbone name 'One'. "
     "Names are lower case letters and digits, joined by single '-' or '.'.",
+    "et-mimic": "failed to load: PluginError: et-mimic 0.9 is out of order",
     "et-foreign": "defines the unknown hook 'pytest_configure'. "
     f"Hooks: {', '.join(sorted(kind.hook for kind in KINDS.values()))}.",
 }

@@ -91,6 +91,29 @@ def test_a_run_that_failed_and_was_continued_ends_with_the_same_bits(
     assert [line["step"] for line in figures(broken) if "loss" in line] == list(range(1, 13))
 
 
+@pytest.mark.parametrize("step", [2, 5])
+def test_event_files_hold_every_figure_of_a_continued_run_once(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it goes on from step 3 or, without a checkpoint, from the beginning."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = config(tmp_path, trackers=["tensorboard", "seam-bomb"])
+    output = {"output": str(tmp_path / "run")}
+    monkeypatch.setenv("SEAM_BOMB", str(step))
+    with seam_plugins():
+        with pytest.raises(RuntimeError, match="bomb"):
+            api.train(settings, output)
+        monkeypatch.delenv("SEAM_BOMB")
+        run = api.train(settings, output, resume=True)
+    events = EventAccumulator(str(run.folder.tensorboard)).Reload()
+    assert len(list(run.folder.tensorboard.iterdir())) == 2
+    for name in ("loss", "dev/accuracy"):
+        logged = [(line["step"], pytest.approx(line[name])) for line in run.folder.read_metrics() if name in line]
+        assert [(event.step, event.value) for event in events.Scalars(name)] == logged
+    assert {event.step for event in events.Tensors("config/text_summary")} == ({1, 4} if step == 5 else {1})
+
+
 def test_the_bits_that_are_compared_depend_on_where_a_run_stands(tmp_path: Path) -> None:
     with seam_plugins():
         one = api.train(config(tmp_path), {"output": str(tmp_path / "one")}).path
@@ -108,10 +131,10 @@ def test_a_resumed_run_refuses_other_settings_and_other_data(tmp_path: Path, mon
         with pytest.raises(CheckpointError) as caught:
             api.train(settings, {**output, "train.lr": 0.5}, resume=True)
         assert "was written with other settings:\n  train.lr: 0.02 then, 0.5 now\n" in str(caught.value)
-        write_words(tmp_path / "train.tsv", 47, seed=9)
-        with pytest.raises(CheckpointError) as caught:
-            api.train(settings, output, resume=True)
-        assert "was written for other training data than" in str(caught.value)
+        for name, file, rows in (("dev data", "dev.tsv", 20), ("training data", "train.tsv", 47)):
+            write_words(tmp_path / file, rows, seed=9)
+            with pytest.raises(CheckpointError, match=f"was written with other {name} than there is now"):
+                api.train(settings, output, resume=True)
 
 
 def test_what_does_not_change_the_weights_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,21 @@ from et_core.config import ComponentConfig
 from et_core.data import collate, write_store
 from et_core.errors import DataError
 from et_core.inference import Engine
-from et_core.interfaces import Artifact, Backbone, Example, Features, Generates, Head, Inputs, Model, Row, Tokenizer
-from et_core.runfolder import ModelBundle, build_app, build_backbone
+from et_core.interfaces import (
+    Artifact,
+    Backbone,
+    Example,
+    Features,
+    Generates,
+    Head,
+    Inputs,
+    Model,
+    Row,
+    Tokenizer,
+    build_backbone,
+    build_component,
+)
+from et_core.runfolder import ModelBundle
 from et_core.training import Supervised
 from et_core.training.losses import BinaryCrossEntropy, CrossEntropy
 from tests.seams.tools import (
@@ -168,7 +181,7 @@ def marked_bundle() -> ModelBundle:
     options = {**sizes, "dropout": 0.0, "attention_dropout": 0.0, "marks": {"history": 3}}
     tokenizer = seam.Words([f"w{number}" for number in range(VOCABULARY)])
     config = ComponentConfig(name="classification", options={"dropout": 0.0})
-    app = build_app(config)
+    app = build_component("apps", config, where="app")
     app.fit([Row({"text": "w2", "label": "no"}), Row({"text": "w3", "label": "yes"})])
     torch.manual_seed(0)
     backbone = build_backbone("bert", options, tokenizer=tokenizer)
@@ -176,8 +189,6 @@ def marked_bundle() -> ModelBundle:
         model=Model(backbone, {"main": app.head().build(backbone)}),
         tokenizer=tokenizer,
         tokenizer_name="seam-words",
-        family="bert",
-        options=options,
         apps={"main": app},
         app_configs={"main": config},
         encoding={"max_length": 16, "truncation": "right"},

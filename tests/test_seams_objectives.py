@@ -232,12 +232,6 @@ class Distillation(Objective):
         self.distiller = distiller
         self.loss = CrossEntropy()
 
-    def train(self, mode: bool = True) -> Distillation:
-        super().train(mode)
-        # The loop puts the whole objective into training; a teacher never drops anything out.
-        self.teacher.eval()
-        return self
-
     def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         return {"labels": self.loss.count(batch.targets), "layers": self.distiller.count(batch)}
 

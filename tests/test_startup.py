@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ COMMANDS = [
     ["plugins", "list"],
     ["list", "backbones"],
     ["list", "apps", "--json"],
+    ["list", "presets"],
+    ["list", "presets", "--json"],
 ]
 
 
@@ -100,10 +103,15 @@ def test_help_names_every_command(crowd: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plugins", "list"]], ids=" ".join)
 def test_light_commands_are_quick(arguments: list[str], crowd: Path) -> None:
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        et(*arguments, path=crowd, python=("-m", "et_core"))
-        seconds.append(time.perf_counter() - start)
-    # The aim is 0.3 s, which benchmarks measure; this bound is for machines that do other work besides.
-    assert min(seconds) < 1.5
+    # Taken in turns with an empty program, so that other work on the machine slows both; the best of each counts.
+    empty, command = [], []
+    for _ in range(7):
+        empty.append(seconds(lambda: et(path=crowd, python=("-c", "pass"))))
+        command.append(seconds(lambda: et(*arguments, path=crowd, python=("-m", "et_core"))))
+    assert min(command) - min(empty) < 0.3
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -177,3 +177,13 @@ def test_the_least_recently_used_stores_go_first(cache: Path, monkeypatch: pytes
     monkeypatch.setattr(store_module, "_LIMIT_BYTES", int(2.5 * paths[0].stat().st_size))
     cached_store({"k": 9}, lambda: chunks(20))
     assert [path.exists() for path in paths] == [True, False, False, True]
+
+
+def test_a_store_that_cannot_be_read_is_built_anew(cache: Path) -> None:
+    key = {"rows": "a"}
+    examples = [Example({"texts.0.ids": np.arange(3)}, {}, 0)]
+    cached_store(key, lambda: iter([examples]))
+    (path,) = cache.rglob("*.arrow")
+    path.write_bytes(path.read_bytes()[:-40])
+    assert len(cached_store(key, lambda: iter([examples]))) == 1
+    assert len(cached_store(key, lambda: iter([[]]))) == 1

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from et_core.data.rows import ReadOptions, open_rows
+from et_core.data import ReadOptions, open_rows
 from et_core.data.writers import open_writer
 from et_core.errors import DataError, RunFolderError
 from et_core.interfaces.app import Role
@@ -95,12 +95,13 @@ def test_gzipped_text_equals_plain_text_and_itself(extension: str) -> None:
     assert Path(f"a.{extension}.gz").read_bytes() == Path(f"b.{extension}.gz").read_bytes()
 
 
-def test_tsv_escapes_so_that_no_value_is_lost() -> None:
-    values = ["plain", "a\tb", "a\nb\r", "a\\tb", "C:\\new", "\\", ""]
-    write("a.tsv", [{"text": value, "n": 1} for value in values])
-    lines = Path("a.tsv").read_bytes().decode().split("\n")[1:-1]
-    cells = [line.split("\t")[0] for line in lines]
-    assert cells == ["plain", "a\\tb", "a\\nb\\r", "a\\\\tb", "C:\\\\new", "\\\\", ""]
+def test_tsv_is_read_back_as_it_was_but_for_tabs_and_line_ends() -> None:
+    texts = ["plain", "a\tb", "a\nb\r", "a\\tb", "C:\\new", "\\", ""]
+    write("a.tsv", [{"id": str(n), "text": text} for n, text in enumerate(texts)])
+    expected = ["plain", "a b", "a b ", "a\\tb", "C:\\new", "\\", ""]
+    assert read("a.tsv", "id", "text") == [{"id": str(n), "text": text} for n, text in enumerate(expected)]
+    with pytest.raises(DataError, match=r"^b\.tsv: a TSV file of one column cannot hold an empty value\."):
+        write("b.tsv", [{"text": "x"}, {"text": ""}])
 
 
 @pytest.mark.parametrize("extension", ["csv", "csv.gz", "jsonl", "parquet"])

@@ -9,6 +9,7 @@ from et_core.cli.options import bad_rows_option, columns_option, json_option, pa
 @click.argument("run")
 @click.option("--data", required=True, metavar="FILE", help="Labelled rows: a path, a glob, or - for standard input.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option("--skipped", metavar="FILE", help="Where left-out rows go; RUN/evaluate.skipped.jsonl by default.")
 @columns_option
 @bad_rows_option
 @json_option
@@ -16,6 +17,7 @@ def command(
     run: str,
     data: str,
     precision: str,
+    skipped: str | None,
     columns: tuple[str, ...],
     on_bad_row: str | None,
     as_json: bool,
@@ -23,7 +25,9 @@ def command(
     """Measure the finished RUN on labelled data."""
     from et_core import api
 
-    metrics = api.load(run, precision=precision).evaluate(data, on_bad_row=on_bad_row, columns=parse_columns(columns))
+    metrics = api.load(run, precision=precision).evaluate(
+        data, on_bad_row=on_bad_row, columns=parse_columns(columns), skipped_file=skipped
+    )
     if as_json:
         print_json(metrics)
     else:

@@ -6,6 +6,10 @@ from typing import Any
 import click
 
 from et_core.cli.options import json_option, print_json, print_table
+from et_core.errors import ComponentError
+from et_core.registry import Entry
+
+_PRESETS = "presets"
 
 
 @click.command("list")
@@ -25,28 +29,26 @@ def command(kind: str, pattern: str, as_json: bool) -> None:
     if not entries:
         click.echo(f"no {registry.kind.name} matches {pattern!r}.", err=True)
         return
-    if registry.kind.instances:
-        rows = [
-            (
-                entry.name,
-                f"{d['parameters'] / 1e6:,.1f} M",
-                d["license"],
-                "pinned" if d["pinned"] else "unpinned",
-                entry.summary,
-            )
-            for entry in entries
-            for d in [_details(entry)]
-        ]
-        print_table(("name", "parameters", "licence", "commit", "summary"), rows)
+    if registry.kind.plural == _PRESETS:
+        print_table(("name", "parameters", "licence", "commit", "summary"), map(_preset_row, entries))
         return
     print_table(("name", "from", "summary"), [(entry.name, entry.provider, entry.summary) for entry in entries])
 
 
-def _details(entry: Any) -> dict[str, Any]:
-    """What a preset says of itself; reading it costs nothing, unlike importing a model."""
-    from et_core.registry import KINDS
+def _preset_row(entry: Entry) -> tuple[str, ...]:
+    details = _details(entry)
+    if problem := details.get("problem"):
+        return (entry.name, "broken", "", "", " ".join(problem.split()))
+    commit = "pinned" if details["pinned"] else "unpinned"
+    return (entry.name, f"{details['parameters'] / 1e6:,.1f} M", details["license"], commit, entry.summary)
 
-    if not KINDS[entry.kind].instances:
+
+def _details(entry: Entry) -> dict[str, Any]:
+    """What a preset says of itself; reading it costs nothing, unlike importing a model."""
+    if entry.kind != _PRESETS:
         return {}
-    preset = entry.load()
+    try:
+        preset = entry.load()
+    except ComponentError as error:
+        return {"problem": str(error)}
     return {**dataclasses.asdict(preset), "pinned": preset.pinned}

@@ -40,11 +40,10 @@ class _LazyGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
-            from et_core.registry import close_names
+            from et_core.registry import did_you_mean
 
-            close = close_names(name, _COMMANDS, count=1)
-            suggestion = f" Did you mean {close[0]!r}?" if close else ""
-            raise click.UsageError(f"there is no command {name!r}.{suggestion} Commands: {', '.join(_COMMANDS)}.", ctx)
+            meant = did_you_mean(name, _COMMANDS)
+            raise click.UsageError(f"there is no command {name!r}.{meant} Commands: {', '.join(_COMMANDS)}.", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
+from et_core._json import finite
 from et_core.errors import ConfigError
+from et_core.log import show_log as show_log
 
 json_option: Callable[..., Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def config_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """[CONFIG] [KEY=VALUE]..., handed to *command* as ``config`` and ``overrides``; the file may be left out."""
+
+    @functools.wraps(command)
+    def call(config: str | None, overrides: tuple[str, ...], **options: Any) -> Any:
+        if config is not None and "=" in config:
+            overrides, config = (config, *overrides), None
+        return command(config=config, overrides=list(overrides), **options)
+
+    return click.argument("config", required=False)(
+        click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")(call)
+    )
 
 
 def columns_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +55,7 @@ def parse_columns(pairs: Iterable[str]) -> dict[str, str] | None:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -57,9 +73,3 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
     from et_core.report import metrics_table
 
     Console().print(metrics_table(metrics))
-
-
-def show_log(level: int = logging.INFO) -> None:
-    """Send what the library has to say to standard error."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("et").setLevel(level)

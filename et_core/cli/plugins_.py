@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Mapping
 
 import click
 
 from et_core.cli.options import json_option, print_json, print_table
-from et_core.registry import Plugin, Status, plugins
+from et_core.registry import Entry, Plugin, Status, plugins
 
 
 @click.group("plugins")
@@ -47,27 +48,43 @@ def show(name: str, as_json: bool) -> None:
 
 @command.command("check")
 @click.argument("name")
-def check(name: str) -> None:
+@json_option
+def check(name: str, as_json: bool) -> None:
     """Import everything that the plugin NAME registers, and show in full what fails; exits with 1 if anything does."""
     plugin = plugins().find(name)
-    failures: list[BaseException] = [plugin.error] if plugin.error else []
-    if plugin.status is not Status.OK and not failures:
+    errors = {(entry.kind, entry.name): _failure(entry) for entry in plugin.entries}
+    if as_json:
+        entries = [{"kind": kind, "name": entry, "error": error} for (kind, entry), error in errors.items()]
+        print_json({**_describe(plugin), "entries": entries, "error": _plugin_error(plugin)})
+    else:
+        _print_check(plugin, errors)
+    if plugin.status is not Status.OK or any(errors.values()):
+        raise click.exceptions.Exit(1)
+
+
+def _print_check(plugin: Plugin, errors: Mapping[tuple[str, str], str | None]) -> None:
+    if plugin.status is not Status.OK:
         click.echo(f"{plugin.provider}  {plugin.status}: {plugin.reason}")
-        raise click.exceptions.Exit(1)
-    for entry in plugin.entries:
-        try:
-            entry.load()
-        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, and all of it is to be shown
-            failures.append(error)
-            click.echo(f"failed  {entry.kind:<12} {entry.name}")
-        else:
-            click.echo(f"ok      {entry.kind:<12} {entry.name}")
+    for (kind, name), error in errors.items():
+        click.echo(f"{'failed' if error else 'ok':<7} {kind:<12} {name}")
+    failures = [error for error in (_plugin_error(plugin), *errors.values()) if error]
     for failure in failures:
-        click.echo("".join(traceback.format_exception(failure)), err=True)
-    total = len(plugin.entries)
-    click.echo(f"{plugin.provider}: {total} names, {total - len(failures) if total else 0} ok, {len(failures)} failed")
-    if failures:
-        raise click.exceptions.Exit(1)
+        click.echo(failure, err=True)
+    failed = sum(1 for error in errors.values() if error)
+    click.echo(f"{plugin.provider}: {len(errors)} names, {len(errors) - failed} ok, {failed} failed")
+
+
+def _failure(entry: Entry) -> str | None:
+    """The traceback of importing *entry*, if that fails."""
+    try:
+        entry.load()
+    except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, and all of it is to be shown
+        return "".join(traceback.format_exception(error))
+    return None
+
+
+def _plugin_error(plugin: Plugin) -> str | None:
+    return "".join(traceback.format_exception(plugin.error)) if plugin.error else None
 
 
 def _counts(plugin: Plugin) -> str:

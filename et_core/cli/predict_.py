@@ -46,5 +46,7 @@ def command(
     speed = written.rows / max(written.seconds, 1e-9)
     click.echo(f"{written.rows} predictions{where} ({written.seconds:.1f} s, {speed:,.0f} rows/s)", err=True)
     if written.skipped:
-        listed = f": see {written.skipped_file}" if written.skipped_file else ""
-        click.echo(f"{written.skipped} rows were left out{listed}", err=True)
+        first = written.first_skipped
+        cause = f", the first: {first.where}: {first.reason}" if first else ""
+        listed = f"; see {written.skipped_file}" if written.skipped_file else ""
+        click.echo(f"rows left out: {written.skipped}{cause}{listed}", err=True)

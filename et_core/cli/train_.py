@@ -2,27 +2,24 @@ from __future__ import annotations
 
 import click
 
-from et_core.cli.options import print_metrics, show_log
+from et_core.cli.options import config_arguments, print_metrics, show_log
 
 
 @click.command("train")
-@click.argument("config", required=False)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@config_arguments
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option("--quiet", is_flag=True, help="No progress, no table.")
-def command(config: str | None, overrides: tuple[str, ...], resume: bool, quiet: bool) -> None:
+def command(config: str | None, overrides: list[str], resume: bool, quiet: bool) -> None:
     """Train a model from CONFIG, a YAML file, and settings such as train.epochs=1; the file may be left out.
 
     \b
     et train sst2.yaml model=bert-base-en@zoo train.epochs=3
     et train app=classification model=minilm-l6-en data.train=train.tsv data.dev=0.1
     """
-    if config is not None and "=" in config:
-        overrides, config = (config, *overrides), None
     show_log()
     from et_core import api
 
-    run = api.train(config, list(overrides), resume=resume, progress=not quiet)
+    run = api.train(config, overrides, resume=resume, progress=not quiet)
     if quiet:
         return
     if run.metrics:

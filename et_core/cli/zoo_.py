@@ -14,9 +14,16 @@ def command() -> None:
 
 @command.command("pin")
 @click.argument("pattern", default="*")
-@click.option("--file", required=True, type=click.Path(path_type=Path), help="The presets.json to fill in.")
+@click.option(
+    "--file",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The presets.json to fill in.",
+)
 def pin(pattern: str, file: Path) -> None:
     """Ask the Hub for commits and sha256 sums of the unpinned presets that match PATTERN, and write them down."""
+    if not file.is_file():
+        raise click.BadParameter(f"File '{file}' does not exist.", param_hint="--file")
     show_log()
     from et_core.sources import pin_presets
 

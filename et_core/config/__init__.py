@@ -1,6 +1,6 @@
 """The settings of a run: their schema, how files and overrides become one, and messages with a key's path."""
 
-from et_core.config.load import Loaded, load_config
+from et_core.config.load import LoadedConfig, load_config
 from et_core.config.schema import (
     ComponentConfig,
     DataConfig,
@@ -8,6 +8,7 @@ from et_core.config.schema import (
     PluginsConfig,
     RunConfig,
     TrainConfig,
+    flatten,
     to_dict,
 )
 from et_core.config.validate import check_arguments
@@ -15,12 +16,13 @@ from et_core.config.validate import check_arguments
 __all__ = [
     "ComponentConfig",
     "DataConfig",
-    "Loaded",
+    "LoadedConfig",
     "ModelConfig",
     "PluginsConfig",
     "RunConfig",
     "TrainConfig",
     "check_arguments",
+    "flatten",
     "load_config",
     "to_dict",
 ]

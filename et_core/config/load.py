@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from et_core.config.schema import IN_MEMORY, SHORT_FORMS, RunConfig, is_rows, to_dict
+from et_core.config.schema import IN_MEMORY, SHORT_FORMS, RunConfig, flatten, is_rows, spell_out, to_dict
 from et_core.config.validate import build_config
 from et_core.errors import ConfigError
 
@@ -18,28 +17,29 @@ Overrides = Mapping[str, Any] | Sequence[str]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedConfig:
     """A config with the origin of each value: "default", "FILE:LINE" or "override"."""
 
     config: RunConfig
     origins: dict[str, str]
 
 
-def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides: Overrides | None = None) -> Loaded:
+def load_config(
+    source: str | Path | Mapping[str, Any] | None = None, overrides: Overrides | None = None
+) -> LoadedConfig:
     """Read a YAML file or nested values, lay *overrides* over them, and check every key and type.
 
-    *overrides* are ``["train.epochs=1"]`` or ``{"train.epochs": 1}``; later ones win. ``${...}`` is resolved as
-    OmegaConf does. Data held in memory may stand in ``data.train`` and ``data.dev``.
+    *overrides* are ``["train.epochs=1"]`` or ``{"train.epochs": 1}``; later ones win. One that names another component
+    than *source* (``model=...``) drops the options that *source* gives its own. ``${...}`` is resolved as OmegaConf
+    does. Data held in memory may stand in ``data.train`` and ``data.dev``.
     """
     base, lines = _read(source)
     rows, base = _take_memory(base)
-    layers: list[tuple[Mapping[str, Any], str]] = [({}, "default")]
-    config = OmegaConf.create(_spell_out(base))
     more, pairs = _override_pairs(overrides)
     rows.update(more)
+    config = OmegaConf.create(_without_replaced(spell_out(base), pairs))
     for key, value in pairs:
         _apply(config, key, value)
-        layers.append((dict(_leaves(_spell_out({key: value}) if key in SHORT_FORMS else {key: value})), "override"))
     try:
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
@@ -48,14 +48,14 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     run = build_config(_paths_as_text(values))
     for name, value in rows.items():
         setattr(run.data, name, value)
-    return Loaded(run, _origins(run, lines, layers))
+    return LoadedConfig(run, _origins(run, lines, overridden=[key for pair in pairs for key in flatten(dict([pair]))]))
 
 
 def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, str]]:
     if source is None:
         return {}, {}
     if isinstance(source, Mapping):
-        return copy.copy(dict(source)), dict.fromkeys((key for key, _ in _leaves(_spell_out(dict(source)))), "given")
+        return dict(source), dict.fromkeys(flatten(source), "given")
     path = Path(source)
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
@@ -92,42 +92,38 @@ def _override_pairs(overrides: Overrides | None) -> tuple[dict[str, Any], list[t
         return {}, []
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_parse_pair(text) for text in overrides]
     rows = {key.removeprefix("data."): value for key, value in pairs if _is_rows(key, value)}
-    return rows, [(key, value) for key, value in pairs if not _is_rows(key, value)]
+    return rows, [pair for key, value in pairs if not _is_rows(key, value) for pair in spell_out({key: value}).items()]
 
 
 def _parse_pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"{text!r} is not an override. Write key=value, such as train.epochs=1.")
-    if key in SHORT_FORMS:  # a reference may hold what YAML would read as something else, such as '1e5@zoo: x'
+    if key in SHORT_FORMS and not value.lstrip().startswith("{"):
+        # A reference may hold what YAML would read as something else, such as '1e5@zoo: x'.
         return key, value
     try:
-        return key, yaml.safe_load(value) if "${" not in value else value
+        read: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
     except yaml.YAMLError as error:
         raise ConfigError(f"{text!r}: the value is not valid YAML. Put it in quotes.") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{text!r}: {str(error).splitlines()[0]}") from error
+    return key, read["value"]
+
+
+def _without_replaced(base: Mapping[str, Any], pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """*base* without the sections for which *pairs* name another component: their options are not meant for it."""
+    named = {key: value[SHORT_FORMS[key]] for key, value in pairs if key in SHORT_FORMS and SHORT_FORMS[key] in value}
+    return {key: value for key, value in base.items() if key not in named or value.get(SHORT_FORMS[key]) == named[key]}
 
 
 def _apply(config: Any, key: str, value: Any) -> None:
-    section = key.partition(".")[0]
     try:
-        if key in SHORT_FORMS and not isinstance(value, Mapping):
-            config[key] = {SHORT_FORMS[key]: value}
-        elif isinstance(value, Mapping) and section == key:
-            for inner, nested in value.items():
-                _apply(config, f"{key}.{inner}", nested)
-        else:
-            OmegaConf.update(config, key, value, merge=True, force_add=True)
+        OmegaConf.update(config, key, value, merge=True, force_add=True)
     except (OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"the override {key}={value!r} does not fit the config: {str(error).splitlines()[0]}"
         ) from error
-
-
-def _spell_out(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: {SHORT_FORMS[key]: value} if key in SHORT_FORMS and not isinstance(value, Mapping) else value
-        for key, value in values.items()
-    }
 
 
 def _paths_as_text(value: Any) -> Any:
@@ -151,21 +147,6 @@ def _take_memory(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     return rows, {**values, "data": {key: value for key, value in data.items() if key not in rows}}
 
 
-def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        here = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, here)
-        else:
-            yield here, value
-
-
-def _origins(
-    run: RunConfig, lines: Mapping[str, str], layers: Iterable[tuple[Mapping[str, Any], str]]
-) -> dict[str, str]:
-    values = dict(_leaves(_spell_out(to_dict(run))))
-    origins = dict.fromkeys(values, "default")
-    origins.update({key: origin for key, origin in lines.items() if key in origins})
-    for keys, name in layers:
-        origins.update({key: name for key in keys if key in origins})
-    return origins
+def _origins(run: RunConfig, lines: Mapping[str, str], *, overridden: Iterable[str]) -> dict[str, str]:
+    found = {**lines, **dict.fromkeys(overridden, "override")}
+    return {key: found.get(key, "default") for key in flatten(to_dict(run))}

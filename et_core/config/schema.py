@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,6 +29,20 @@ class ComponentConfig:
 
     name: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class StrategyConfig(ComponentConfig):
+    """How the processes of a run share the work."""
+
+    name: str = "single"
+
+
+@dataclass(kw_only=True)
+class ObjectiveConfig(ComponentConfig):
+    """What training minimises; auto is the app's own objective."""
+
+    name: str = "auto"
 
 
 @dataclass(kw_only=True)
@@ -129,14 +144,15 @@ class RunConfig:
     app: ComponentConfig = also("task", default=ComponentConfig())
     model: ModelConfig = also("backbone", default=ModelConfig())
     data: DataConfig = also("dataset", default=DataConfig())
+    objective: ObjectiveConfig = also("loss", "distillation", default=ObjectiveConfig())
     train: TrainConfig = also("training", "trainer", default=TrainConfig())
     metrics: list[str] | Literal["auto"] = also("metric", default="auto")
-    strategy: ComponentConfig = also("distributed", default=ComponentConfig(name="single"))
+    strategy: StrategyConfig = also("distributed", default=StrategyConfig())
     plugins: PluginsConfig = field(default_factory=PluginsConfig)
     output: str | None = also("output_dir", "out", default=None)
 
 
-SHORT_FORMS = {"app": "name", "strategy": "name", "model": "ref"}
+SHORT_FORMS = {"app": "name", "strategy": "name", "objective": "name", "model": "ref"}
 """Sections that may be written as a string, and the key that the string is."""
 
 
@@ -170,3 +186,25 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         if set(values[section]) == {short}:
             values[section] = values[section][short]
     return values
+
+
+def spell_out(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with ``model: bert@zoo`` and its like written as ``model: {ref: bert@zoo}``."""
+    return {
+        key: {SHORT_FORMS[key]: value} if key in SHORT_FORMS and not isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Each setting by its path: ``train.lr``, ``model.ref``. A section without keys (``data.columns: {}``) stays."""
+    return dict(_leaves(spell_out(values), ""))
+
+
+def _leaves(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, here)
+        else:
+            yield here, value

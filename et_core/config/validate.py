@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from et_core.config.schema import SHORT_FORMS, RunConfig
 from et_core.errors import ConfigError
-from et_core.registry import close_names
+from et_core.registry import close_names, did_you_mean
 
 T = TypeVar("T")
 
@@ -58,16 +58,15 @@ def check_arguments(
     checked = {}
     for key, value in options.items():
         if key not in parameters:
-            close = close_names(key, parameters, count=1)
-            suggestion = f" Did you mean {close[0]!r}?" if close else ""
+            meant = did_you_mean(key, parameters)
             known = ", ".join(parameters) or "none"
-            raise ConfigError(f"{where}.{key} is not an argument of {owner}.{suggestion} Arguments: {known}.")
+            raise ConfigError(f"{where}.{key} is not an argument of {owner}.{meant} Arguments: {known}.")
         checked[key] = check_value(hints.get(key, Any), value, f"{where}.{key}")
     return checked
 
 
 def check_value(hint: Any, value: Any, path: str) -> Any:
-    """Return *value* as the type *hint* says, or raise ConfigError."""
+    """Return *value* as the type *hint* says, or raise ConfigError. A number becomes text where text is wanted."""
     error = ConfigError(f"{path} is {value!r}: expected {describe(hint)}.")
     if isinstance(value, bool) and not _admits_bool(hint):
         raise error
@@ -81,7 +80,7 @@ def check_value(hint: Any, value: Any, path: str) -> Any:
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     if dataclasses.is_dataclass(hint):
         return TypeAdapter(hint)
-    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True))
 
 
 def describe(hint: Any) -> str:
@@ -89,7 +88,7 @@ def describe(hint: Any) -> str:
     if isinstance(hint, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
         return describe(hint.__value__)
     origin = typing.get_origin(hint)
-    arguments = typing.get_args(hint)
+    arguments = typing.get_args(hint) or (Any, Any)
     if origin is Annotated:
         return describe(arguments[0]) + _bounds(arguments[1:])
     if origin is Literal:
@@ -97,9 +96,11 @@ def describe(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(argument) for argument in arguments)
     if origin in (list, tuple):
-        return "a list"
+        items = _describe_items(arguments[0])
+        return f"a list of {items}" if items else "a list"
     if origin is dict:
-        return "keys and values"
+        items = _describe_items(arguments[1])
+        return f"keys with {items}" if items else "keys and values"
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 
@@ -112,6 +113,16 @@ _WORDS = {
     dict: "keys and values",
     list: "a list",
 }
+
+_PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
+
+
+def _describe_items(hint: Any) -> str | None:
+    if typing.get_origin(hint) is Annotated:
+        inner, *bounds = typing.get_args(hint)
+        items = _describe_items(inner)
+        return items and items + _bounds(bounds)
+    return _PLURALS.get(hint)
 
 
 def _bounds(annotations: Iterable[Any]) -> str:

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from et_core._lazy import exports
 
 if TYPE_CHECKING:
-    from et_core.data.batches import LengthBatches, share, split_by_budget
+    from et_core.data.batches import LengthBatches, split_by_budget
     from et_core.data.encode import encode_rows, encode_usable
     from et_core.data.formats import ReadOptions
     from et_core.data.padding import IGNORED_LABEL, collate
     from et_core.data.pretrained import PretrainedTokenizer
-    from et_core.data.rows import Rows, SkippedRow, open_rows
+    from et_core.data.rows import Rows, open_rows
+    from et_core.data.skipped import SkippedFile, SkippedRow
     from et_core.data.store import ExampleStore, cached_store, write_store
     from et_core.data.writers import RowWriter, open_writer
 
@@ -22,6 +23,7 @@ __all__ = [
     "ReadOptions",
     "RowWriter",
     "Rows",
+    "SkippedFile",
     "SkippedRow",
     "cached_store",
     "collate",
@@ -29,7 +31,6 @@ __all__ = [
     "encode_usable",
     "open_rows",
     "open_writer",
-    "share",
     "split_by_budget",
     "write_store",
 ]
@@ -42,14 +43,14 @@ _ORIGINS = {
     "ReadOptions": "et_core.data.formats",
     "RowWriter": "et_core.data.writers",
     "Rows": "et_core.data.rows",
-    "SkippedRow": "et_core.data.rows",
+    "SkippedFile": "et_core.data.skipped",
+    "SkippedRow": "et_core.data.skipped",
     "cached_store": "et_core.data.store",
     "collate": "et_core.data.padding",
     "encode_rows": "et_core.data.encode",
     "encode_usable": "et_core.data.encode",
     "open_rows": "et_core.data.rows",
     "open_writer": "et_core.data.writers",
-    "share": "et_core.data.batches",
     "split_by_budget": "et_core.data.batches",
     "write_store": "et_core.data.store",
 }

@@ -14,20 +14,20 @@ class LengthBatches:
     """The order of training: shuffled batches of rows of similar length, the same for the same seed.
 
     *lengths* [n] are tokens per example. Every example comes once an epoch; the last batch is smaller, or where fewer
-    than *least* examples would be left for it, joins the one before.
+    than *processes* examples would be left for it, joins the one before.
     """
 
-    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, least: int = 1) -> None:
-        if len(lengths) < least:
-            raise DataError(f"{len(lengths)} training rows cannot be shared by {least} processes.")
-        if batch_size < least:
+    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, processes: int = 1) -> None:
+        if len(lengths) < processes:
+            raise DataError(f"{len(lengths)} training rows cannot be shared by {processes} processes.")
+        if batch_size < processes:
             raise ConfigError(
-                f"train.batch_size is {batch_size}: at least one row for each of {least} processes is needed."
+                f"train.batch_size is {batch_size}: at least one row for each of {processes} processes is needed."
             )
         self._lengths = lengths
         self._seed = seed
         starts = np.arange(0, len(lengths), batch_size)
-        self._cuts = starts[1:-1] if len(starts) > 1 and len(lengths) - starts[-1] < least else starts[1:]
+        self._cuts = starts[1:-1] if len(starts) > 1 and len(lengths) - starts[-1] < processes else starts[1:]
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -44,33 +44,32 @@ class LengthBatches:
         batches = np.split(chain, self._cuts)
         return [batches[index] for index in rng.permutation(len(batches))]
 
-    def from_step(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Endlessly, from *step* on: the epoch and the batch."""
+    def from_step(self, step: int) -> Iterator[np.ndarray]:
+        """Endlessly, from *step* on: the batches."""
         epoch, position = divmod(step, len(self))
         while True:
-            for batch in self.epoch(epoch)[position:]:
-                yield epoch, batch
+            yield from self.epoch(epoch)[position:]
             epoch, position = epoch + 1, 0
 
 
-def share(batch: np.ndarray, lengths: np.ndarray, *, rank: int, processes: int) -> np.ndarray:
-    """The part of a global *batch* that falls to *rank*, so that all ranks have about the same number of tokens."""
-    ranked = batch[np.argsort(-lengths[batch], kind="stable")]
-    return ranked[rank::processes]
+def split_by_budget(
+    rows: np.ndarray, lengths: np.ndarray, *, token_budget: int, parts: int = 1, processes: int = 1
+) -> list[np.ndarray]:
+    """Split *rows* into groups, longest rows first, of which each of *processes* takes every so-many-th row.
 
-
-def split_by_budget(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int, parts: int = 1) -> list[np.ndarray]:
-    """Split *rows* into groups whose padded size stays under *token_budget*, longest rows first.
-
-    At least *parts* groups where there are so many rows; a single row over the budget is a group of its own.
+    What one process pads stays under *token_budget* tokens; a single row over it is a share of its own. There are at
+    least *parts* groups where there are so many rows, and each has a row for every process.
     """
     ranked = rows[np.argsort(-lengths[rows], kind="stable")]
+    rounds = max(1, len(ranked) // processes)
     groups: list[np.ndarray] = []
     start = 0
-    while start < len(ranked):
+    while start < rounds and len(ranked):
         # An even share for the groups that are still owed, which never leaves them too few rows.
-        most = -(-(len(ranked) - start) // max(1, parts - len(groups)))
-        size = max(1, min(most, token_budget // max(1, int(lengths[ranked[start]]))))
-        groups.append(ranked[start : start + size])
+        most = -(-(rounds - start) // max(1, parts - len(groups)))
+        size = max(1, min(most, token_budget // max(1, int(lengths[ranked[start * processes]]))))
+        # The last group takes the rows, the shortest, that do not go round.
+        end = (start + size) * processes if start + size < rounds else len(ranked)
+        groups.append(ranked[start * processes : end])
         start += size
     return groups

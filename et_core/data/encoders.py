@@ -4,17 +4,17 @@ import csv
 import datetime
 import io
 import json
-import math
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, BinaryIO
 
+from et_core._json import finite
 from et_core.errors import DataError
 
 _OTHER = "Write .jsonl, which takes rows of any columns."
-_TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_TSV_SPACES = str.maketrans("\t\n\r", "   ")
 
 
 class Encoder(ABC):
@@ -111,10 +111,13 @@ class DelimitedEncoder(Encoder):
 
 
 class TsvEncoder(DelimitedEncoder):
-    """No quoting. A value with a tab, a line end or a backslash has these as \\t, \\n, \\r and \\\\."""
+    """No quoting and no escapes, as it is read: a tab or a line end inside a value becomes a space."""
 
     def line(self, cells: list[str]) -> str:
-        return "\t".join(cell.translate(_TSV_ESCAPES) for cell in cells) + "\n"
+        line = "\t".join(cell.translate(_TSV_SPACES) for cell in cells)
+        if not line or (len(cells) == 1 and line.isspace()):
+            raise DataError(f"{self.name}: a TSV file of one column cannot hold an empty value. Write .jsonl.")
+        return line + "\n"
 
 
 class CsvEncoder(DelimitedEncoder):
@@ -133,7 +136,9 @@ def to_json(value: Any, name: str, *, compact: bool = False) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators, default=_plain)
     except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False, separators=separators)
+        return json.dumps(
+            finite(value), ensure_ascii=False, separators=separators, default=lambda item: finite(_plain(item))
+        )
     except TypeError as error:
         raise DataError(f"{name}: a value cannot be written as JSON: {error}. Write .parquet instead.") from error
 
@@ -145,15 +150,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (datetime.date, datetime.time, Decimal, uuid.UUID)):
         return str(value)
     raise TypeError(f"{type(value).__name__} is no JSON type")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return _finite(_plain(value))

@@ -26,6 +26,8 @@ class ReadOptions:
     column_names: tuple[str, ...] = ()
     separator: str | None = None
     on_bad_row: str = "stop"
+    remedy: str = "Correct the row, or leave such rows out with data.on_bad_row=skip."
+    """What a bad row's error advises."""
 
     def check(self) -> None:
         """ConfigError where the options contradict each other."""

@@ -14,7 +14,8 @@ class Bad(NamedTuple):
 
     reason: str
     raw: str
-    advice: str = "Correct the row, or leave such rows out with data.on_bad_row=skip."
+    advice: str = ""
+    """Empty for that of the options it is read with."""
 
 
 Record = tuple[int, Mapping[str, Any] | Bad]

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,34 +11,10 @@ from et_core.data.files import open_parts
 from et_core.data.formats import ReadOptions
 from et_core.data.parts import Bad, Part
 from et_core.data.roles import Cell, bind, plan_cells, raw_of, values_of
+from et_core.data.skipped import Ledger, SkippedRow
 from et_core.errors import DataError
 from et_core.interfaces.app import Role
 from et_core.interfaces.example import Row
-
-__all__ = ["ReadOptions", "Rows", "SkippedRow", "open_rows"]
-
-_KEPT = 1000
-_RAW_LENGTH = 2000
-
-
-@dataclass(frozen=True)
-class SkippedRow:
-    """A row that was left out: where it stands, why, and the start of its text."""
-
-    where: str
-    reason: str
-    raw: str
-
-
-@dataclass
-class _Ledger:
-    total: int = 0
-    rows: list[SkippedRow] = field(default_factory=list)
-
-    def add(self, where: str, reason: str, raw: str) -> None:
-        self.total += 1
-        if len(self.rows) < _KEPT:
-            self.rows.append(SkippedRow(where, reason, raw[:_RAW_LENGTH]))
 
 
 def open_rows(
@@ -88,18 +63,15 @@ class Rows:
         self._positions = positions
         self._length = None if positions is None else len(positions)
         self._fingerprint: str | None = None
-        self._ledger = _Ledger()
+        self._ledger = Ledger()
         self.description = description
+        self.on_skip: Callable[[SkippedRow], None] | None = None
+        """Takes each row that an iteration leaves out, in place of ``skipped``."""
 
     @property
     def skipped(self) -> list[SkippedRow]:
         """The rows that the last iteration left out, the first 1000 of them."""
         return self._ledger.rows
-
-    def hand_over_skipped(self) -> list[SkippedRow]:
-        """The rows left out since the last call, for a caller that writes them away as it reads."""
-        rows, self._ledger.rows = self._ledger.rows, []
-        return rows
 
     @property
     def skipped_total(self) -> int:
@@ -110,13 +82,13 @@ class Rows:
         return any(part.once for part in self._parts)
 
     def __iter__(self) -> Iterator[Row]:
-        self._ledger = _Ledger()
+        self._ledger = Ledger(self.on_skip)
         for row, _ in self._walk(self._ledger, everything=False):
             yield row
 
     def raw(self) -> Iterator[tuple[Row, dict[str, Any]]]:
         """Rows, each with all columns of its file."""
-        self._ledger = _Ledger()
+        self._ledger = Ledger(self.on_skip)
         for row, record in self._walk(self._ledger, everything=True):
             yield row, dict(record)
 
@@ -135,7 +107,7 @@ class Rows:
         order = [int(index) for index in indices]
         wanted = set(order)
         found: dict[int, Row] = {}
-        walk = self._walk(_Ledger(), everything=False) if wanted else iter(())
+        walk = self._walk(Ledger(), everything=False) if wanted else iter(())
         for position, (row, _) in enumerate(walk):
             if position in wanted:
                 found[position] = row
@@ -179,7 +151,7 @@ class Rows:
         """DataError where a part lacks a column, has no rows, or starts with a bad row."""
         for part in self._parts:
             if not part.once:
-                next(self._part(part, 0, _Ledger(), everything=False), None)
+                next(self._part(part, 0, Ledger(), everything=False), None)
 
     @property
     def _columns(self) -> frozenset[str]:
@@ -191,9 +163,9 @@ class Rows:
         known = [count for count in counts if count is not None]
         if len(known) == len(counts):
             return sum(known)
-        return sum(1 for _ in self._walk(_Ledger(), everything=False))
+        return sum(1 for _ in self._walk(Ledger(), everything=False))
 
-    def _walk(self, ledger: _Ledger, *, everything: bool) -> Iterator[tuple[Row, Mapping[str, Any]]]:
+    def _walk(self, ledger: Ledger, *, everything: bool) -> Iterator[tuple[Row, Mapping[str, Any]]]:
         pairs = self._all(ledger, everything=everything)
         if self._positions is None:
             yield from pairs
@@ -211,7 +183,7 @@ class Rows:
                 f"{self.description} has no row number {target} any more: the data changed since it was opened."
             )
 
-    def _all(self, ledger: _Ledger, *, everything: bool) -> Iterator[tuple[Row, Mapping[str, Any]]]:
+    def _all(self, ledger: Ledger, *, everything: bool) -> Iterator[tuple[Row, Mapping[str, Any]]]:
         index = 0
         for part in self._parts:
             for pair in self._part(part, index, ledger, everything=everything):
@@ -221,7 +193,7 @@ class Rows:
             self._length = index
 
     def _part(
-        self, part: Part, index: int, ledger: _Ledger, *, everything: bool
+        self, part: Part, index: int, ledger: Ledger, *, everything: bool
     ) -> Iterator[tuple[Row, Mapping[str, Any]]]:
         with part.open(None if everything else self._columns) as (columns, records):
             cells = bind(self._cells, part, columns)
@@ -229,12 +201,20 @@ class Rows:
             for number, record in records:
                 values = record if isinstance(record, Bad) else values_of(cells, record)
                 if isinstance(values, Bad):
-                    self._leave_out(part.where(number), values, ledger)
+                    self._leave_out(part.where(number), values, index, ledger)
                 elif not isinstance(record, Bad):
                     yield Row(values, where=part.where(number), index=index, columns=named), record
                     index += 1
 
-    def _leave_out(self, where: str, bad: Bad, ledger: _Ledger) -> None:
+    def _leave_out(self, where: str, bad: Bad, index: int, ledger: Ledger) -> None:
         if self._options.on_bad_row == "stop":
-            raise DataError(f"{where}: {bad.reason}.\n{bad.advice}")
-        ledger.add(where, bad.reason, bad.raw)
+            raise DataError(f"{where}: {bad.reason}.\n{bad.advice or self._options.remedy}")
+        if self._holds(max(index - 1, 0)):
+            ledger.add(where, bad.reason, bad.raw)
+
+    def _holds(self, index: int) -> bool:
+        """Whether row *index* is selected. A bad row goes with the row before it: of two splits, one counts it."""
+        if self._positions is None:
+            return True
+        place = np.searchsorted(self._positions, index)
+        return bool(place < len(self._positions) and self._positions[place] == index)

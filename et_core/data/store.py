@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -156,24 +157,41 @@ def cached_store(
 ) -> ExampleStore:
     """The store for *key*, built once, or anew without *reuse*.
 
-    *key* holds everything the examples depend on, the content of the data included. The least recently used stores go
-    when all together exceed 20 GiB.
+    *key* holds everything the examples depend on, as JSON values, the content of the data included. The least recently
+    used stores go when all together exceed 20 GiB. One that cannot be read is built anew. DataError where the folder
+    cannot be written to.
     """
-    digest = hashlib.sha256(json.dumps([_FORMAT, key], sort_keys=True, default=str).encode()).hexdigest()[:32]
-    folder = cache_folder() / "encoded"
-    path = folder / f"{digest}.arrow"
-    if reuse and path.is_file():
-        path.touch()
-        return ExampleStore(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    _prune(folder)
-    staged = folder / f"{digest}.{os.getpid()}.tmp"
+    digest = hashlib.sha256(json.dumps([_FORMAT, key], sort_keys=True).encode()).hexdigest()[:32]
+    path = cache_folder() / "encoded" / f"{digest}.arrow"
+    kept = _open_kept(path) if reuse else None
+    if kept is not None:
+        return kept
+    staged = path.with_suffix(f".{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _prune(path.parent)
         write_store(staged, build())
         staged.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"encoded data cannot be kept in {path.parent}: {error.strerror or error}. "
+            "Free some space there, or set ET_CACHE_DIR to another folder."
+        ) from error
     finally:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
     return ExampleStore(path)
+
+
+def _open_kept(path: Path) -> ExampleStore | None:
+    if not path.is_file():
+        return None
+    try:
+        store = ExampleStore(path)
+    except (pa.ArrowInvalid, OSError):
+        return None  # written as the machine went down
+    path.touch()
+    return store
 
 
 def _prune(folder: Path) -> None:

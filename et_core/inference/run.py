@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from et_core.config import RunConfig, load_config
-from et_core.data import ReadOptions, Rows, encode_rows, open_rows, open_writer
+from et_core.data import ReadOptions, Rows, SkippedFile, SkippedRow, encode_rows, open_rows, open_writer
 from et_core.data.encode import encode_usable
 from et_core.errors import ConfigError, DataError, RunFolderError
 from et_core.inference.engine import Engine
@@ -22,6 +23,8 @@ from et_core.registry import plugins, registry
 from et_core.runfolder import ModelBundle, RunFolder, current
 
 _WINDOW = 4096
+_REMEDY = "Correct the row, or leave such rows out with --on-bad-row skip (in Python: on_bad_row='skip')."
+log = logging.getLogger("et")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Written:
     seconds: float
     output: str
     skipped_file: str | None
+    first_skipped: SkippedRow | None
 
 
 class Run:
@@ -49,6 +53,8 @@ class Run:
     @classmethod
     def load(cls, path: str | Path, *, precision: str = "auto") -> Run:
         """Open the run folder at *path*; *precision* is "auto", "fp32" or "bf16" for what it computes from now on."""
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ConfigError(f"precision is {precision!r}: expected 'auto', 'fp32' or 'bf16'.")
         folder = RunFolder.open(Path(path))
         config = load_config(folder.config_file).config
         for file in config.plugins.files:
@@ -75,15 +81,17 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The dev metrics of the weights that were kept; empty without a dev set."""
-        return dict(self.results["metrics"].get("dev", {}))
+        """The dev metrics of the weights that were kept, nan for one without a value; empty without a dev set."""
+        found = self.results["metrics"].get("dev", {})
+        return {name: float("nan") if value is None else value for name, value in found.items()}
 
     def predict(self, rows: Any) -> list[Any]:
         """Predict texts, pairs of texts, dicts keyed by role or column, or anything that ``data.train`` takes.
 
-        Returns the app's prediction objects, one a row, in order.
+        Returns the app's prediction objects, one a row, in order. DataError where a row cannot be used.
         """
-        opened = self._open(_as_rows(rows, self._app), targets=False)
+        remedy = "Correct or remove it: predict returns one prediction a row."
+        opened = self._open(_as_rows(rows, self._app), targets=False, on_bad_row="stop", remedy=remedy)
         return [prediction for window in _windows(iter(opened)) for prediction in self._predict(window)]
 
     def predict_file(
@@ -105,28 +113,41 @@ class Run:
         start = time.perf_counter()
         rows = self._open(source, targets=False, on_bad_row=on_bad_row, columns=columns, format=input_format)
         written = 0
-        with _SkippedFile(output) as skipped, open_writer(output, format=output_format) as writer:
+        with SkippedFile(_skipped_path(output)) as skipped, open_writer(output, format=output_format) as writer:
+            rows.on_skip = skipped.add
             for window in _windows(rows.raw()):
                 good, predictions = self._predict_usable(window, rows)
                 writer.write([_merge(_kept(raw, keep), p) for (_, raw), p in zip(good, predictions, strict=True)])
                 written += len(good)
-                skipped.add(rows)
-            skipped.add(rows)
-        return Written(written, rows.skipped_total, time.perf_counter() - start, str(output), skipped.path)
+        seconds = time.perf_counter() - start
+        return Written(written, skipped.total, seconds, str(output), skipped.written, skipped.first)
 
     def evaluate(
-        self, source: Any, *, on_bad_row: str | None = None, columns: Mapping[str, str] | None = None
+        self,
+        source: Any,
+        *,
+        on_bad_row: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        skipped_file: str | Path | None = None,
     ) -> dict[str, float]:
-        """The run's metrics on labelled rows, computed as they stream by."""
+        """The run's metrics on labelled rows, computed as they stream by.
+
+        With *on_bad_row* "skip", rows that cannot be used go to *skipped_file*, by default ``evaluate.skipped.jsonl``
+        in the run's folder, and a warning of the logger "et" counts them.
+        """
         rows = self._open(source, targets=True, on_bad_row=on_bad_row, columns=columns)
         names = None if self.config.metrics == "auto" else list(self.config.metrics)
         evaluation = self._app.evaluation(names)
         skip_bad = (on_bad_row or self.config.data.on_bad_row) == "skip"
         count = 0
-        for examples in encode_rows(rows, self._encode, skip_bad=skip_bad):
-            if examples:
-                evaluation.update(self._run(examples), examples)
-            count += len(examples)
+        with SkippedFile(Path(skipped_file or self.folder.evaluation_skipped_file)) as skipped:
+            rows.on_skip = skipped.add
+            for examples in encode_rows(rows, self._encode, skip_bad=skip_bad):
+                if examples:
+                    evaluation.update(self._run(examples), examples)
+                count += len(examples)
+        if skipped.first:
+            log.warning("rows left out: %d, listed in %s", skipped.total, skipped.written)
         if not count:
             raise DataError(f"{rows.description} has no usable rows.")
         return evaluation.metrics()
@@ -143,6 +164,7 @@ class Run:
         on_bad_row: str | None = None,
         columns: Mapping[str, str] | None = None,
         format: str | None = None,  # noqa: A002 - the word the readers use
+        remedy: str = _REMEDY,
     ) -> Rows:
         data = self.config.data
         roles = {name: role for name, role in self._app.roles.items() if targets or not role.target}
@@ -153,6 +175,7 @@ class Run:
             column_names=tuple(data.column_names),
             separator=data.separator,
             on_bad_row=on_bad_row or data.on_bad_row,
+            remedy=remedy,
         )
         if _speaks_roles(source, options.columns):
             options = dataclasses.replace(options, columns={})
@@ -182,8 +205,6 @@ class Run:
         return self._engine(examples)
 
     def _make_engine(self, examples: Sequence[Example]) -> Engine:
-        if self._precision not in ("auto", "fp32", "bf16"):
-            raise ConfigError(f"precision is {self._precision!r}: expected 'auto', 'fp32' or 'bf16'.")
         model = self.bundle.model.to(self._strategy.device).eval()
         tokens = sum(example.length for example in examples[:64])
         precision = choose_precision(
@@ -197,29 +218,11 @@ class Run:
         )
 
 
-class _SkippedFile:
-    """Rows left out of a prediction, written as they occur."""
-
-    def __init__(self, output: str | Path) -> None:
-        self.path: str | None = None
-        self._target = f"{output}.skipped.jsonl"
-        self._writer: Any = None
-
-    def add(self, rows: Rows) -> None:
-        new = rows.hand_over_skipped()
-        if not new or self._target.startswith(("-", "/dev/")):
-            return
-        if self._writer is None:
-            self.path = self._target
-            self._writer = open_writer(self._target)
-        self._writer.write([dataclasses.asdict(row) for row in new])
-
-    def __enter__(self) -> _SkippedFile:
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        if self._writer is not None:
-            self._writer.__exit__(*exception)
+def _skipped_path(output: str | Path) -> Path | None:
+    """Where the rows left out of *output* go: beside it, unless it is a stream or a device."""
+    path = Path(output).expanduser()
+    streams = str(output) == "-" or (path.exists() and not path.is_file())
+    return None if streams else Path(f"{output}.skipped.jsonl")
 
 
 def _windows(items: Iterator[Any]) -> Iterator[list[Any]]:
@@ -261,8 +264,16 @@ def _as_rows(rows: Any, app: App) -> Any:
     if isinstance(rows, list) and rows and isinstance(rows[0], str):
         return [{names[0]: text} for text in rows]
     if isinstance(rows, list) and rows and isinstance(rows[0], tuple):
-        return [dict(zip(names, texts, strict=False)) for texts in rows]
+        return [_by_role(texts, names, number) for number, texts in enumerate(rows)]
     return rows
+
+
+def _by_role(texts: Any, names: Sequence[str], number: int) -> dict[str, Any]:
+    if not isinstance(texts, tuple):
+        raise DataError(f"in-memory rows[{number}]: a {type(texts).__name__} where the first row is a tuple of texts.")
+    if len(texts) > len(names):
+        raise DataError(f"in-memory rows[{number}] has {len(texts)} items; the app reads {', '.join(names)}.")
+    return dict(zip(names, texts, strict=False))
 
 
 def _speaks_roles(source: Any, columns: Mapping[str, str]) -> bool:

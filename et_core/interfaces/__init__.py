@@ -5,9 +5,16 @@ from typing import TYPE_CHECKING
 from et_core._lazy import exports
 
 if TYPE_CHECKING:
-    from et_core.interfaces.app import App, HeadSpec, LossSpec, Role
+    from et_core.interfaces.app import App, HeadSpec, LossSpec, Role, RunModel
     from et_core.interfaces.artifact import Artifact
     from et_core.interfaces.backbone import Backbone, Generates
+    from et_core.interfaces.building import (
+        build_backbone,
+        build_component,
+        build_model,
+        check_backbone_options,
+        check_options,
+    )
     from et_core.interfaces.distiller import Distiller, Observed
     from et_core.interfaces.evaluation import Evaluation, Metric
     from et_core.interfaces.example import Example, Row
@@ -18,9 +25,9 @@ if TYPE_CHECKING:
     from et_core.interfaces.model import Model
     from et_core.interfaces.objective import Objective, Phase, Step, Term
     from et_core.interfaces.optimization import OptimizerFactory, Schedule
-    from et_core.interfaces.preset import Preset, Provider
+    from et_core.interfaces.preset import Preset, Provider, read_presets
     from et_core.interfaces.source import Source
-    from et_core.interfaces.strategy import Prepared, Strategy
+    from et_core.interfaces.strategy import MakeOptimizers, Prepared, Strategy
     from et_core.interfaces.tokenizer import Encoded, Tokenizer
     from et_core.interfaces.tracker import Tracker
 
@@ -43,6 +50,7 @@ __all__ = [
     "Inputs",
     "Loss",
     "LossSpec",
+    "MakeOptimizers",
     "Matrix",
     "Metric",
     "Model",
@@ -55,6 +63,7 @@ __all__ = [
     "Provider",
     "Role",
     "Row",
+    "RunModel",
     "Scatter",
     "Schedule",
     "Source",
@@ -64,6 +73,12 @@ __all__ = [
     "Text",
     "Tokenizer",
     "Tracker",
+    "build_backbone",
+    "build_component",
+    "build_model",
+    "check_backbone_options",
+    "check_options",
+    "read_presets",
 ]
 
 _ORIGINS = {
@@ -85,6 +100,7 @@ _ORIGINS = {
     "Inputs": "et_core.interfaces.inputs",
     "Loss": "et_core.interfaces.loss",
     "LossSpec": "et_core.interfaces.app",
+    "MakeOptimizers": "et_core.interfaces.strategy",
     "Matrix": "et_core.interfaces.figures",
     "Metric": "et_core.interfaces.evaluation",
     "Model": "et_core.interfaces.model",
@@ -97,6 +113,7 @@ _ORIGINS = {
     "Provider": "et_core.interfaces.preset",
     "Role": "et_core.interfaces.app",
     "Row": "et_core.interfaces.example",
+    "RunModel": "et_core.interfaces.app",
     "Scatter": "et_core.interfaces.figures",
     "Schedule": "et_core.interfaces.optimization",
     "Source": "et_core.interfaces.source",
@@ -106,6 +123,12 @@ _ORIGINS = {
     "Text": "et_core.interfaces.inputs",
     "Tokenizer": "et_core.interfaces.tokenizer",
     "Tracker": "et_core.interfaces.tracker",
+    "build_backbone": "et_core.interfaces.building",
+    "build_component": "et_core.interfaces.building",
+    "build_model": "et_core.interfaces.building",
+    "check_backbone_options": "et_core.interfaces.building",
+    "check_options": "et_core.interfaces.building",
+    "read_presets": "et_core.interfaces.preset",
 }
 
 __getattr__, __dir__ = exports(__name__, _ORIGINS)

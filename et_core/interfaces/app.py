@@ -34,7 +34,6 @@ class HeadSpec:
 
     task: str
     name: str
-    needs: frozenset[str]
     spec: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, backbone: Backbone) -> Head:
@@ -57,8 +56,8 @@ class LossSpec:
         return loss
 
 
-Run = Callable[[Sequence[Example]], Mapping[str, np.ndarray]]
-"""Runs the model over examples and gives its outputs, in their order."""
+RunModel = Callable[[Sequence[Example]], Mapping[str, np.ndarray]]
+"""Runs the model over examples and gives its outputs [N, ...] by name, in their order."""
 
 
 class App(ABC):
@@ -80,8 +79,10 @@ class App(ABC):
     objective: ClassVar[str] = "supervised"
     """The registered objective that trains it."""
 
-    needs: ClassVar[frozenset[str]]
-    """What any head of this app needs of a backbone; checked before data is read."""
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[str]:
+        """What its head needs of a backbone (``Head.needs``); checked before data is read."""
 
     @abstractmethod
     def fit(self, rows: Iterable[Row]) -> None:
@@ -100,13 +101,16 @@ class App(ABC):
         """What ``fit`` and ``calibrate`` learned, as plain JSON values."""
 
     @abstractmethod
-    def load_state(self, state: Mapping[str, Any]) -> None: ...
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state`` gave, in place of ``fit``."""
 
     @abstractmethod
-    def head(self) -> HeadSpec: ...
+    def head(self) -> HeadSpec:
+        """The head for the labels that were learned."""
 
     @abstractmethod
-    def loss(self) -> LossSpec: ...
+    def loss(self) -> LossSpec:
+        """The loss for the labels that were learned."""
 
     @abstractmethod
     def encode(
@@ -120,12 +124,17 @@ class App(ABC):
     ) -> list[Example]:
         """Turn rows into examples, with targets where the rows have them. One row may give several windows.
 
-        A row that cannot be used raises ``Row.error``, which names file, line and column.
+        *accepts* is the backbone's own: of "text" and "texts" it says whether a pair is joined. *max_length* is in
+        tokens, for each text; *truncation* the side that is cut. A row that cannot be used raises ``Row.error``, which
+        names file, line and column.
         """
 
     @abstractmethod
     def decode(self, outputs: Mapping[str, np.ndarray], examples: Sequence[Example]) -> list[Any]:
-        """One ``prediction`` a row, in row order. NumPy alone, so that exported models share it."""
+        """One ``prediction`` a row, in row order, from the head's *outputs* [N, ...] over *examples*.
+
+        NumPy alone, so that exported models share it.
+        """
 
     @abstractmethod
     def evaluation(self, metrics: Sequence[str] | None = None) -> Evaluation:
@@ -135,7 +144,9 @@ class App(ABC):
         """Tune on a dev set what is tuned after training; return whether anything changed."""
         return False
 
-    def predict(self, rows: Sequence[Row], encode: Callable[[Sequence[Row]], list[Example]], run: Run) -> Iterator[Any]:
+    def predict(
+        self, rows: Sequence[Row], encode: Callable[[Sequence[Row]], list[Example]], run: RunModel
+    ) -> Iterator[Any]:
         """Predict *rows* in order; sequential tasks, where one answer feeds the next, override this."""
         examples = encode(rows)
         yield from self.decode(run(examples), examples)

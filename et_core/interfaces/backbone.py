@@ -3,6 +3,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -30,6 +31,12 @@ class Backbone(nn.Module, ABC):
     @dataclass
     class Options:
         """The keys a user may write beside the reference. Each has a default; None keeps the checkpoint's value."""
+
+    family: str = ""
+    """The registered name it was built under, and"""
+
+    options: Mapping[str, Any] = MappingProxyType({})
+    """the user's options it was built with: set by ``build_backbone``, saved, and enough to build it again."""
 
     hidden_size: int
     """Width of ``tokens`` and ``pooled``."""

@@ -8,12 +8,15 @@ import numpy as np
 
 from et_core.interfaces.example import Example, Row
 from et_core.interfaces.figures import Figure
+from et_core.registry import registry
 
 
 class Metric(ABC):
     """One figure over a labelled set, accumulated so that the outputs of a large set are never all in memory."""
 
     higher_is_better: ClassVar[bool] = True
+    modes: ClassVar[frozenset[str]] = frozenset({"single-label", "multi-label", "regression"})
+    """The kinds of target that it is defined for, as ``update`` tells them apart."""
 
     def __init__(self, *, labels: Sequence[str] = ()) -> None:
         """*labels* are the names of the classes; empty for real-valued targets."""
@@ -23,8 +26,8 @@ class Metric(ABC):
     def update(self, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
         """Add rows.
 
-        Single label: *predictions* and *targets* [B] are class indices, *scores* [B, C] logits. Multi-label:
-        *predictions* and *targets* [B, C] are 0 or 1, *scores* [B, C] logits. Real-valued: all three are [B].
+        "single-label": *predictions* and *targets* [B] are class indices, *scores* [B, C] logits. "multi-label":
+        *predictions* and *targets* [B, C] are 0 or 1, *scores* [B, C] logits. "regression": all three are numbers [B].
         """
 
     @abstractmethod
@@ -42,6 +45,11 @@ class Evaluation(ABC):
     @abstractmethod
     def metrics(self) -> dict[str, float]:
         """All figures by name, the main one first."""
+
+    def higher_is_better(self, name: str) -> bool:
+        """Whether more is better of the figure *name*: as its registered metric says; less is better of "loss"."""
+        found = registry("metrics")
+        return bool(found.get(name).higher_is_better) if name in found else name != "loss"
 
     @abstractmethod
     def figures(self, read: Callable[[Sequence[int]], list[Row]]) -> list[Figure]:

@@ -8,6 +8,9 @@ from et_core.interfaces.backbone import Backbone
 from et_core.interfaces.head import Head
 from et_core.interfaces.inputs import Batch, Features
 
+_ALWAYS = frozenset({"tokens", "pooled"})
+"""Features that need not be asked for."""
+
 
 class Model(nn.Module):
     """A backbone with a head for each task: what a run saves and what inference runs."""
@@ -22,8 +25,9 @@ class Model(nn.Module):
         return features
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The outputs of the head of the batch's task."""
-        outputs: dict[str, Tensor] = self.heads[batch.task](self.features(batch))
+        """The outputs of the head of the batch's task, [B, ...] by name."""
+        head = self.heads_by_task[batch.task]
+        outputs: dict[str, Tensor] = head(self.features(batch, want=head.needs - _ALWAYS))
         return outputs
 
     @property

@@ -3,6 +3,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -52,7 +53,12 @@ class Term:
 
 
 class Objective(nn.Module, ABC):
-    """What a training step minimises. The strategy wraps it whole, so parameters of its own are synchronised too."""
+    """What a training step minimises. The strategy wraps it whole, so parameters of its own are synchronised too.
+
+    Built with the keywords *model* (Model), *losses* and *apps* (Loss and App by task) and *tokenizer* (Tokenizer), of
+    which a class takes what it needs and leaves the others to ``**rest``. Its further keyword arguments are the settings
+    that may stand under ``objective:`` in a config.
+    """
 
     static_graph: bool = True
     """Whether every step of a phase runs the same graph over the same parameters."""
@@ -64,9 +70,25 @@ class Objective(nn.Module, ABC):
         """The optimisers of a step, in order."""
         return [Phase()]
 
+    def splits(self) -> dict[str, float]:
+        """The share of the training rows that each split holds, for phases that learn from different rows.
+
+        Shares add up to 1. An epoch is one pass over the split "train"; the others begin anew as often as needed.
+        """
+        return {"train": 1.0}
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; a part that is frozen whole, such as a teacher, stays in evaluation."""
+        super().train(mode)
+        for part in self.children():
+            parameters = list(part.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                part.eval()
+        return self
+
     @abstractmethod
     def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:
-        """The count of every term that ``forward`` gives for *batch*, known before anything is computed.
+        """The count of every term that ``forward`` gives for *batch*, which still lies on the CPU.
 
         The loop sums them over all parts of a step on all ranks, so that gradients are exact under any split.
         """
@@ -77,4 +99,8 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def result(self) -> Model:
-        """The model that the run saves: the student, the discriminator, the derived cell."""
+        """The model that the run evaluates and saves: the student, the discriminator, the derived cell.
+
+        Called at every evaluation and once at the end. A model that it makes comes from ``build_backbone`` and
+        ``build_model``, so that it can be built again.
+        """

@@ -10,7 +10,11 @@ class OptimizerFactory(ABC):
     """Builds an optimiser over parameter groups that already carry their own lr and weight decay."""
 
     @abstractmethod
-    def build(self, groups: list[dict[str, Any]], *, lr: float, weight_decay: float) -> torch.optim.Optimizer: ...
+    def build(self, groups: list[dict[str, Any]], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        """The optimiser over *groups*, in torch's form; *lr* and *weight_decay* are for what a group leaves out.
+
+        It has to keep each group's further keys: the loop sets ``lr`` to ``peak_lr`` times the schedule's factor.
+        """
 
 
 class Schedule(ABC):

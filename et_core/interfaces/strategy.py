@@ -35,15 +35,18 @@ class Strategy(ABC):
 
     @property
     @abstractmethod
-    def processes(self) -> int: ...
+    def processes(self) -> int:
+        """How many processes train together."""
 
     @property
     @abstractmethod
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """The number of this process, from 0."""
 
     @property
     @abstractmethod
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where this process computes."""
 
     @abstractmethod
     def launch(self, worker: Callable[..., None], *args: Any) -> None:
@@ -72,7 +75,8 @@ class Strategy(ABC):
         """The picklable *value* of each rank, in rank order, on every rank."""
 
     @abstractmethod
-    def barrier(self) -> None: ...
+    def barrier(self) -> None:
+        """Wait until every rank has come here."""
 
     @abstractmethod
     def state(self, prepared: Prepared) -> dict[str, Tensor]:

@@ -6,7 +6,11 @@ from pathlib import Path
 
 
 class Tracker(ABC):
-    """Where figures go besides metrics.jsonl. Built with the run's folder and its resolved config."""
+    """Where figures go besides metrics.jsonl. Built with the run's folder and its resolved config.
+
+    In a run that goes on from a checkpoint, metrics.jsonl already ends at its step when the tracker is built: what
+    the tracker was given after that step will come again.
+    """
 
     @abstractmethod
     def __init__(self, *, folder: Path, config: Mapping[str, object]) -> None: ...

@@ -2,7 +2,7 @@
 
 from et_core.registry.entry import Entry, resolve_target
 from et_core.registry.kinds import KINDS, Kind
-from et_core.registry.names import close_names, join_or
+from et_core.registry.names import close_names, did_you_mean, join_or
 from et_core.registry.plugin import GROUP, Plugin, Status
 from et_core.registry.plugin_set import PluginSet, plugins, refresh, registry
 from et_core.registry.ref import ModelRef
@@ -19,6 +19,7 @@ __all__ = [
     "Registry",
     "Status",
     "close_names",
+    "did_you_mean",
     "join_or",
     "plugins",
     "refresh",

@@ -67,11 +67,11 @@ class ProviderHints:
 def _with_remedy(plugin: Plugin) -> str:
     if plugin.status is not Status.BROKEN:
         return plugin.reason
-    traceback = f"ull traceback: et plugins check {plugin.distribution}"
     reason = plugin.reason if plugin.reason.endswith((".", "?")) else f"{plugin.reason}."
+    check = f"et plugins check {plugin.distribution}"
     if not isinstance(plugin.error, ModuleNotFoundError):
-        return f"{reason} F{traceback}"
-    return f"{reason} Try: pip install {_install(plugin.distribution)}; f{traceback}"
+        return f"{reason} Full traceback: {check}"
+    return f"{reason} Try: pip install {_install(plugin.distribution)}; full traceback: {check}"
 
 
 def _install(distribution: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ from et_core.errors import PluginError
 from et_core.hooks import API_VERSION, PROJECT, HookSpecs
 from et_core.registry.entry import Entry
 from et_core.registry.kinds import KINDS, Kind
-from et_core.registry.names import close_names, normalize
+from et_core.registry.names import did_you_mean, normalize
 from et_core.registry.plugin import Plugin, Status
 
 
@@ -28,18 +27,15 @@ class Loader:
 
     def load(self, distribution: str, version: str, load: Callable[[], ModuleType], *, origin: str = "") -> Plugin:
         """Import the module through *load*, check it, and collect what it registers."""
-        provider = f"{distribution} {version}"
         try:
-            with _guard(provider):
-                module = load()
-                _check_api(module, distribution, version)
-                _check_hooks(module, provider)
-                entries = self._collect(module, distribution, version)
-                _check_unique(entries, provider)
-        except PluginError as error:
+            module = load()
+            _check_api(module, distribution)
+            _check_hooks(module)
+            entries = self._collect(module, distribution, version)
+            _check_unique(entries)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may fail in any way, and harm itself alone
             status = Status.INCOMPATIBLE if isinstance(error, _ApiMismatchError) else Status.BROKEN
-            reason = str(error).removeprefix(f"{provider} ")
-            return Plugin(distribution, version, status, reason, error=error.__cause__ or error, origin=origin)
+            return Plugin(distribution, version, status, _reason(error), error=error, origin=origin)
         return Plugin(distribution, version, Status.OK, entries=entries, origin=origin)
 
     def _collect(self, module: ModuleType, distribution: str, version: str) -> tuple[Entry, ...]:
@@ -75,49 +71,50 @@ class _Staging:
         replaces: str | None = None,
         deprecated: str | None = None,
     ) -> None:
-        entry = Entry(
-            self._kind.plural,
-            name,
-            target,
-            self._distribution,
-            self._version,
-            summary,
-            aliases=aliases,
-            replaces=None if replaces is None else normalize(replaces),
-            deprecated=deprecated,
-        )
+        try:
+            entry = Entry(
+                self._kind.plural,
+                name,
+                target,
+                self._distribution,
+                self._version,
+                summary,
+                aliases=aliases,
+                replaces=None if replaces is None else normalize(replaces),
+                deprecated=deprecated,
+            )
+        except PluginError as error:  # an entry by itself names its provider
+            raise _FlawError(str(error).removeprefix(f"{self._distribution} {self._version} ")) from error
         self._staged[entry] = None
 
 
-class _ApiMismatchError(PluginError):
+class _FlawError(PluginError):
+    """A rule that a plugin breaks, as what follows its name: "registers the head name 'crf' twice."."""
+
+
+class _ApiMismatchError(_FlawError):
     pass
 
 
-@contextmanager
-def _guard(provider: str) -> Iterator[None]:
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        if isinstance(error, PluginError) and str(error).startswith(f"{provider} "):
-            raise
-        cause = " ".join(str(error).split())
-        raise PluginError(f"{provider} failed to load: {type(error).__name__}: {cause}") from error
+def _reason(error: BaseException) -> str:
+    if isinstance(error, _FlawError):
+        return str(error)
+    return f"failed to load: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _check_api(module: ModuleType, distribution: str, version: str) -> None:
-    provider = f"{distribution} {version}"
+def _check_api(module: ModuleType, distribution: str) -> None:
     api = getattr(module, "ET_API", None)
     if api is None:
-        raise PluginError(f"{provider} states no ET_API in {module.__name__}. Add the line: ET_API = {API_VERSION}")
+        raise _FlawError(f"states no ET_API in {module.__name__}. Add the line: ET_API = {API_VERSION}")
     if not isinstance(api, int):
-        raise PluginError(f"{provider} states ET_API = {api!r}. Write a whole number: ET_API = {API_VERSION}")
+        raise _FlawError(f"states ET_API = {api!r}. Write a whole number: ET_API = {API_VERSION}")
     if api == API_VERSION:
         return
     if api < API_VERSION:
         remedy = f"Upgrade {distribution}, or install a version of et-core that speaks {api}."
     else:
         remedy = f"Upgrade et-core, or install a version of {distribution} that speaks {API_VERSION}."
-    raise _ApiMismatchError(f"{provider} speaks plugin API {api}; {_core()} speaks {API_VERSION}. {remedy}")
+    raise _ApiMismatchError(f"speaks plugin API {api}; {_core()} speaks {API_VERSION}. {remedy}")
 
 
 def _core() -> str:
@@ -127,7 +124,7 @@ def _core() -> str:
         return "et-core"
 
 
-def _check_hooks(module: ModuleType, provider: str) -> None:
+def _check_hooks(module: ModuleType) -> None:
     """Refuse what pluggy would pass over in silence: functions that look like hooks and would never be called."""
     known = {kind.hook for kind in KINDS.values()}
     for attribute, function in vars(module).items():
@@ -138,29 +135,28 @@ def _check_hooks(module: ModuleType, provider: str) -> None:
             continue
         hook = (marks or {}).get("specname") or attribute
         if hook not in known:
-            close = close_names(hook, known, count=1)
-            suggestion = f"Did you mean {close[0]!r}?" if close else f"Hooks: {', '.join(sorted(known))}."
-            raise PluginError(f"{provider} defines the unknown hook {hook!r}. {suggestion}")
+            meant = did_you_mean(hook, known) or f" Hooks: {', '.join(sorted(known))}."
+            raise _FlawError(f"defines the unknown hook {hook!r}.{meant}")
         if marks is None:
-            raise PluginError(f"{provider} defines {hook} without @hookimpl, so it would never be called.")
-        _check_arguments(function, hook, provider)
+            raise _FlawError(f"defines {hook} without @hookimpl, so it would never be called.")
+        _check_arguments(function, hook)
 
 
-def _check_arguments(function: Callable[..., Any], hook: str, provider: str) -> None:
+def _check_arguments(function: Callable[..., Any], hook: str) -> None:
     accepted = [name for name in inspect.signature(getattr(HookSpecs, hook)).parameters if name != "self"]
     asked = inspect.signature(function).parameters
     surplus = [p.name for p in asked.values() if p.default is p.empty and p.name not in accepted]
     if surplus:
-        raise PluginError(
-            f"{provider} defines {hook}({', '.join(asked)}), but the hook hands out no {surplus[0]!r}. "
+        raise _FlawError(
+            f"defines {hook}({', '.join(asked)}), but the hook hands out no {surplus[0]!r}. "
             f"Write {hook}({', '.join(accepted)})."
         )
 
 
-def _check_unique(entries: tuple[Entry, ...], provider: str) -> None:
+def _check_unique(entries: tuple[Entry, ...]) -> None:
     seen: set[tuple[str, str]] = set()
     for entry in entries:
         for name in (entry.name, *entry.aliases):
             if (entry.kind, name) in seen:
-                raise PluginError(f"{provider} registers the {KINDS[entry.kind].name} name {name!r} twice.")
+                raise _FlawError(f"registers the {KINDS[entry.kind].name} name {name!r} twice.")
             seen.add((entry.kind, name))

@@ -24,5 +24,11 @@ def close_names(name: str, known: Iterable[str], *, count: int = 2, cutoff: floa
     return [by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=cutoff)]
 
 
+def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:
+    """ " Did you mean 'bert'?", to follow a sentence that refuses *name*; empty if nothing *known* is like it."""
+    close = close_names(name, known, count=count)
+    return f" Did you mean {join_or(close)}?" if close else ""
+
+
 def join_or(names: Iterable[str]) -> str:
     return " or ".join(repr(name) for name in names)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from et_core.errors import ConfigError, PluginError
 from et_core.registry.hints import ProviderHints
 from et_core.registry.kinds import KINDS
-from et_core.registry.names import close_names, normalize
+from et_core.registry.names import did_you_mean, normalize
 from et_core.registry.plugin import GROUP, Plugin, Status
 from et_core.registry.registries import Registry
 
@@ -76,7 +76,7 @@ class PluginSet:
         plugin = self.get(distribution)
         if plugin is None:
             raise PluginError(
-                f"no plugin {distribution!r} is installed.{_suggest(normalize(distribution), self._plugins)}\n"
+                f"no plugin {distribution!r} is installed.{did_you_mean(normalize(distribution), self._plugins)}\n"
                 f"Installed plugins: {', '.join(sorted(self._plugins)) or 'none'}."
             )
         return plugin
@@ -85,7 +85,7 @@ class PluginSet:
         """The registry of a *kind*, by its plural or singular name."""
         plural = kind if kind in KINDS else next((k.plural for k in KINDS.values() if k.name == kind), None)
         if plural is None:
-            raise ConfigError(f"unknown kind {kind!r}.{_suggest(kind, KINDS)}\nKinds: {', '.join(KINDS)}.")
+            raise ConfigError(f"unknown kind {kind!r}.{did_you_mean(kind, KINDS)}\nKinds: {', '.join(KINDS)}.")
         if plural not in self._registries:
             rows = [entry for plugin in self.plugins for entry in plugin.entries if entry.kind == plural]
             self._registries[plural] = Registry(KINDS[plural], rows, hints=self._hints)
@@ -154,11 +154,6 @@ class PluginSet:
         if problem:
             return Plugin(found.distribution, found.version, Status.BROKEN, problem)
         return self._loader.load(found.distribution, found.version, found.points[0].load)
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    close = close_names(name, known, count=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 _loaded: PluginSet | None = None

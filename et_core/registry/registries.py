@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from et_core.errors import AmbiguousNameError, UnknownNameError
 from et_core.registry.entry import Entry
 from et_core.registry.kinds import Kind
-from et_core.registry.names import close_names, join_or, natural_key, normalize
+from et_core.registry.names import close_names, did_you_mean, natural_key, normalize
 
 T = TypeVar("T")
 
@@ -93,8 +93,8 @@ class Registry(Generic[T]):
         hint = self._hints.explain(self.kind, name) if self._hints else None
         if hint:
             lines.append(hint)
-        elif close := close_names(name, self._spellings(qualified="/" in name)):
-            lines.append(f"Did you mean {join_or(close)}?")
+        elif meant := did_you_mean(name, self._spellings(qualified="/" in name), count=2):
+            lines.append(meant.strip())
         lines.append(self._listing(name))
         unusable = self._hints.unusable() if self._hints and not hint else None
         if unusable:

@@ -13,15 +13,13 @@ from et_core.runfolder.atomic import (
 )
 from et_core.runfolder.checkpoints import Checkpoints, Loaded
 from et_core.runfolder.folder import RunFolder
-from et_core.runfolder.model_folder import ModelBundle, build_app, build_backbone
+from et_core.runfolder.model_folder import ModelBundle
 
 __all__ = [
     "Checkpoints",
     "Loaded",
     "ModelBundle",
     "RunFolder",
-    "build_app",
-    "build_backbone",
     "current",
     "explain_full_disk",
     "make_folder",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from et_core._json import finite
 from et_core.errors import CheckpointError, RunFolderError
 
 MANIFEST = "MANIFEST.json"
@@ -24,8 +25,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace *path* by *value* as indented JSON, the way ``write_text`` does."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """Replace *path* by *value* as indented JSON with null for NaN and infinities, the way ``write_text`` does."""
+    write_text(path, json.dumps(finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

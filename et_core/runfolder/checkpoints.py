@@ -45,23 +45,26 @@ class Checkpoints:
         self._damaged: set[int] = set()
 
     def save(
-        self, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any], *, protect: Collection[int] = ()
+        self, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any], *, needs: Collection[int] = ()
     ) -> Path:
-        """Write a checkpoint, then remove the older ones beyond *keep*, but none of the steps in *protect*.
+        """Write a checkpoint, then remove the older ones beyond *keep*.
+
+        The steps in *needs* are those that this one cannot do without: they are kept, and where one of them is damaged,
+        ``newest`` passes over this one too.
 
         *state* holds what JSON holds, with strings for keys; floats come back exactly, also NaN and infinities, for
         which Python's own extension of JSON is used. RunFolderError on a full disk, with all that was there in place.
         """
         self._clean()
         path = self._path(step)
-        text = json.dumps(dict(state))
-        needs = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + len(text)
-        with staged_folder(path, needs=needs, advice=self._advice()) as staged:
+        text = json.dumps({"needs": sorted(needs), "state": dict(state)})
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + len(text)
+        with staged_folder(path, needs=size, advice=self._advice()) as staged:
             (staged / _STATE).write_text(text, "utf-8")
             save_file(_separate(tensors), staged / _TENSORS)
         self._damaged.discard(step)
         write_text(self.folder / "LATEST", f"{path.name}\n")
-        self._prune(step, protect)
+        self._prune(step, needs)
         return path
 
     def newest(self) -> Loaded | None:
@@ -73,7 +76,7 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             path = current(self._path(step))
-            damage = _find_damage(path)
+            damage = _find_damage(path) or self._find_missing(path)
             if not damage:
                 return _read(step, path, passed_over)
             self._damaged.add(step)
@@ -117,11 +120,20 @@ class Checkpoints:
         )
         return f"{intact} Free some space, then run the same command with --resume."
 
-    def _prune(self, step: int, protect: Collection[int]) -> None:
+    def _find_missing(self, path: Path) -> str:
+        """What is wrong with a step that the sound checkpoint at *path* needs; the empty string for nothing."""
+        for step in json.loads((path / _STATE).read_text("utf-8"))["needs"]:
+            needed = current(self._path(step))
+            damage = _find_damage(needed) if needed.is_dir() else "it is missing."
+            if damage:
+                return f"it needs {needed.name}: {damage}"
+        return ""
+
+    def _prune(self, step: int, needed: Collection[int]) -> None:
         # Later steps are left alone: they are damaged ones that training has gone back behind, and will be replaced.
         older = [earlier for earlier in self.steps() if earlier < step]
         sound = [earlier for earlier in older if earlier not in self._damaged]
-        kept = {*sound[max(0, len(sound) - self.keep + 1) :], *protect}
+        kept = {*sound[max(0, len(sound) - self.keep + 1) :], *needed}
         for surplus in sorted(set(older) - kept):
             path = self._path(surplus)
             # Under another name first, so that a half removed checkpoint is never taken for one.
@@ -141,7 +153,7 @@ def _find_damage(path: Path) -> str:
 
 
 def _read(step: int, path: Path, passed_over: list[tuple[str, str]]) -> Loaded:
-    return Loaded(step, path, json.loads((path / _STATE).read_text("utf-8")), passed_over)
+    return Loaded(step, path, json.loads((path / _STATE).read_text("utf-8"))["state"], passed_over)
 
 
 def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from et_core._json import finite
 from et_core.errors import RunFolderError
 from et_core.runfolder.atomic import current, explain_full_disk, make_folder, write_text
 from et_core.runfolder.checkpoints import Checkpoints
@@ -26,6 +27,7 @@ class RunFolder:
         self.report = path / "report.html"
         self.card = path / "README.md"
         self.skipped_file = path / "skipped.jsonl"
+        self.evaluation_skipped_file = path / "evaluate.skipped.jsonl"
         self.results_file = path / "results.json"
         """Written last: a run that has it is finished."""
         self.tensorboard = path / "tensorboard"
@@ -77,11 +79,14 @@ class RunFolder:
             self.path.rmdir()
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Add one line of JSON to the log. It is with the system when this returns, though not yet on the disk."""
+        """Add one line of JSON to the log, with null for NaN and infinities.
+
+        It is with the system when this returns, though not yet on the disk.
+        """
         if self._metrics is None:
             self._metrics = self.metrics_file.open("ab", buffering=0)
             weakref.finalize(self, self._metrics.close)
-        rest = json.dumps(dict(line)).encode() + b"\n"
+        rest = json.dumps(finite(line), allow_nan=False).encode() + b"\n"
         with explain_full_disk(self.metrics_file):
             while rest:
                 rest = rest[self._metrics.write(rest) :]

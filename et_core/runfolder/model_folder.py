@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from et_core.config import ComponentConfig, check_arguments
+from et_core.config import ComponentConfig
 from et_core.errors import ArtifactError
-from et_core.interfaces import App, Artifact, Backbone, Head, Model, Tokenizer
+from et_core.interfaces import App, Artifact, Model, Tokenizer, build_backbone, build_component, build_model
 from et_core.registry import ModelRef, registry
 from et_core.runfolder.atomic import staged_folder
 
@@ -36,8 +36,6 @@ class ModelBundle:
     model: Model
     tokenizer: Tokenizer
     tokenizer_name: str
-    family: str
-    options: dict[str, Any]
     apps: dict[str, App]
     app_configs: dict[str, ComponentConfig]
     encoding: dict[str, Any]
@@ -62,8 +60,8 @@ class ModelBundle:
         }
         return {
             "format": _FORMAT,
-            "family": self.family,
-            "options": self.options,
+            "family": self.model.backbone.family,
+            "options": dict(self.model.backbone.options),
             "tokenizer": {"name": self.tokenizer_name, "fingerprint": self.tokenizer.fingerprint()},
             "encoding": self.encoding,
             "tasks": tasks,
@@ -86,44 +84,14 @@ class ModelBundle:
             tokenizer=tokenizer,
             artifact=Artifact(ModelRef(str(path), "local"), family, _read(path / "config.json")),
         )
-        heads = {task: app.head() for task, app in apps.items()}
-        backbone.restrict(frozenset().union(*(spec.needs for spec in heads.values())))
-        model = Model(backbone, {task: spec.build(backbone) for task, spec in heads.items()})
+        model = build_model(backbone, apps)
         _fill(model, path)
-        return cls(
-            model,
-            tokenizer,
-            described["tokenizer"]["name"],
-            family,
-            described["options"],
-            apps,
-            configs,
-            described["encoding"],
-        )
-
-
-def build_backbone(
-    family: str, options: Mapping[str, Any], *, tokenizer: Tokenizer, artifact: Artifact | None = None
-) -> Backbone:
-    """Build the backbone *family* with a user's *options*, checked against what the family takes."""
-    cls = registry("backbones").get(family)
-    owner = f"{cls.__name__} ({registry('backbones').find(family).provider})"
-    checked = check_arguments(cls.Options, options, where="model", owner=owner)
-    backbone: Backbone = cls.build(cls.Options(**checked), tokenizer=tokenizer, artifact=artifact)
-    return backbone
-
-
-def build_app(config: ComponentConfig) -> App:
-    """Build the app that *config* names, its settings checked against what it takes."""
-    cls = registry("apps").get(config.name)
-    owner = f"{config.name} ({registry('apps').find(config.name).provider})"
-    app: App = cls(**check_arguments(cls, config.options, where="app", owner=owner))
-    return app
+        return cls(model, tokenizer, described["tokenizer"]["name"], apps, configs, described["encoding"])
 
 
 def _build_apps(tasks: Mapping[str, Any]) -> tuple[dict[str, App], dict[str, ComponentConfig]]:
     configs = {task: ComponentConfig(name=row["app"], options=row["options"]) for task, row in tasks.items()}
-    apps = {task: build_app(config) for task, config in configs.items()}
+    apps = {task: build_component("apps", config, where="app") for task, config in configs.items()}
     for task, app in apps.items():
         app.load_state(tasks[task]["state"])
     return apps, configs
@@ -131,14 +99,10 @@ def _build_apps(tasks: Mapping[str, Any]) -> tuple[dict[str, App], dict[str, Com
 
 def _layout(model: Model) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors of model.safetensors, and those that have no place in it."""
-    layout = model.backbone.layout(_heads(model))
+    layout = model.backbone.layout(model.heads_by_task)
     placed = {id(tensor) for tensor in layout.values()}
     extra = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in placed}
     return layout, extra
-
-
-def _heads(model: Model) -> dict[str, Head]:
-    return model.heads_by_task
 
 
 def _unique(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

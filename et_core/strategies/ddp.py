@@ -69,6 +69,11 @@ class Ddp(Replicated):
 
     def prepare(self, objective: Objective, make_optimizers: MakeOptimizers) -> Prepared:
         objective.to(self.device)
+        # A buffer that is not saved is a constant, equal on all ranks; torch would send it before every step.
+        constants = dict(objective.named_buffers()).keys() - objective.state_dict().keys()
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+            objective, constants
+        )
         module = DistributedDataParallel(
             objective,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from et_core.errors import ConfigError
 from et_core.interfaces import Objective, Prepared
 from et_core.interfaces.strategy import MakeOptimizers
 from et_core.strategies.replicated import Replicated, best_device
@@ -17,7 +18,7 @@ class Single(Replicated):
 
     def __init__(self, *, device: str | None = None) -> None:
         """*device* is torch's name of one ("cpu", "cuda:1"); None takes a GPU where there is one."""
-        self._device = best_device() if device is None else torch.device(device)
+        self._device = best_device() if device is None else _device(device)
 
     @property
     def processes(self) -> int:
@@ -49,3 +50,15 @@ class Single(Replicated):
 
     def barrier(self) -> None:
         return
+
+
+def _device(name: str) -> torch.device:
+    """The device of this machine that torch calls *name*; ConfigError where there is none."""
+    accepted = ["cpu"]
+    if torch.cuda.is_available():
+        accepted += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        accepted.append("mps")
+    if name not in accepted:
+        raise ConfigError(f"strategy.device is {name!r}. Devices of this machine: {', '.join(accepted)}.")
+    return torch.device(name)

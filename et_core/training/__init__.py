@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from et_core.training.loop import Loop, Position
     from et_core.training.plan import Plan
     from et_core.training.run import Finish, Outcome, train_worker
-    from et_core.training.setup import check_config, check_strategy
+    from et_core.training.setup import build_strategy, check_config
     from et_core.training.splits import Split, StoreSplit, Turn
     from et_core.training.supervised import Supervised
 
@@ -22,8 +22,8 @@ __all__ = [
     "StoreSplit",
     "Supervised",
     "Turn",
+    "build_strategy",
     "check_config",
-    "check_strategy",
     "train_worker",
 ]
 
@@ -37,8 +37,8 @@ _ORIGINS = {
     "StoreSplit": "et_core.training.splits",
     "Supervised": "et_core.training.supervised",
     "Turn": "et_core.training.splits",
+    "build_strategy": "et_core.training.setup",
     "check_config": "et_core.training.setup",
-    "check_strategy": "et_core.training.setup",
     "train_worker": "et_core.training.run",
 }
 

@@ -9,7 +9,7 @@ import torch
 from et_core.config import TrainConfig
 from et_core.errors import ConfigError
 from et_core.interfaces import Backbone, Objective, Phase
-from et_core.registry import close_names, registry
+from et_core.registry import did_you_mean, registry
 
 
 def freeze(objective: Objective, patterns: Iterable[str]) -> None:
@@ -23,9 +23,8 @@ def freeze(objective: Objective, patterns: Iterable[str]) -> None:
         hits = [name for name, spellings in names.items() if any(_matches(s, pattern) for s in spellings)]
         if not hits:
             parts = sorted({spelling.split(".")[0] for spellings in names.values() for spelling in spellings})
-            near = close_names(pattern, parts, count=1)
-            suggestion = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"train.freeze: {pattern!r} matches no parameter.{suggestion} Parts: {', '.join(parts)}.")
+            meant = did_you_mean(pattern, parts)
+            raise ConfigError(f"train.freeze: {pattern!r} matches no parameter.{meant} Parts: {', '.join(parts)}.")
         for name in hits:
             objective.get_parameter(name).requires_grad_(False)
     if not any(parameter.requires_grad for parameter in objective.parameters()):

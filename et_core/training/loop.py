@@ -24,6 +24,8 @@ from et_core.training.splits import Split, Turn
 
 Evaluate = Callable[[], dict[str, float]]
 Save = Callable[["Position"], None]
+_STOP = "/stop"
+"""Beside the counts of terms, which have names without a slash."""
 
 
 @dataclass
@@ -88,7 +90,10 @@ class Loop:
         )
 
     def run(self, position: Position) -> Position:
-        """Train from *position* to the end; raises Interrupted after saving when a signal asked to stop."""
+        """Train from *position* to the end; raises Interrupted after saving when a signal asked to stop.
+
+        A signal of the last step, or during its evaluation and save, counts too: the run is resumed to its conclusion.
+        """
         feeds = {name: split.turns(position.step) for name, split in self._splits.items()}
         interval = _Interval()
         self._prepared.objective.train()
@@ -96,6 +101,7 @@ class Loop:
             for feed in feeds.values():
                 if isinstance(feed, Generator):
                     stack.callback(feed.close)
+            stopping = False
             while position.step < self._plan.total_steps and not self._out_of_patience(position):
                 stopping = self._step(position.step, feeds, interval, stop)
                 position.step += 1
@@ -109,7 +115,10 @@ class Loop:
                 if saves:
                     self._look_and_save(position, evaluates=evaluates)
                 if stopping:
-                    raise _interrupted(stop.number or signal.SIGTERM, position.step)
+                    break
+            told = self._strategy.sum({"stop": float(bool(stop.number))})["stop"]
+            if told or stopping:
+                raise _interrupted(stop.number or signal.SIGTERM, position.step)
         return position
 
     def _step(self, index: int, feeds: Mapping[str, Iterator[Turn]], interval: _Interval, stop: StopOnSignal) -> bool:
@@ -117,9 +126,9 @@ class Loop:
         turns = {name: next(feed) for name, feed in feeds.items()}
         stopping = False
         for number, phase in enumerate(acting):
-            parts = [part.to(self._strategy.device) for part in turns[phase.split].parts]
-            counts = self._count(parts, phase, bool(stop.number) and number == 0)
-            stopping = stopping or bool(counts.pop("stop"))
+            parts = turns[phase.split].parts
+            counts, told = self._count(parts, phase, bool(stop.number) and number == 0)
+            stopping = stopping or told
             self._backward(index, phase, parts, counts, interval)
             self._update(index, phase, interval)
         interval.steps += 1
@@ -127,13 +136,14 @@ class Loop:
             self._recorder.count(rows=sum(t.rows for t in turns.values()), tokens=sum(t.tokens for t in turns.values()))
         return stopping
 
-    def _count(self, parts: list[Batch], phase: Phase, stop: bool) -> dict[str, float]:
+    def _count(self, parts: list[Batch], phase: Phase, stop: bool) -> tuple[dict[str, float], bool]:
         """Each term's count over all parts on all ranks; in the same exchange, whether any rank was told to stop."""
-        local: dict[str, float] = {"stop": float(stop)}
+        local: dict[str, float] = {_STOP: float(stop)}
         for part in parts:
             for name, count in self._prepared.objective.counts(part, phase.name).items():
                 local[name] = local.get(name, 0.0) + float(count)
-        return self._strategy.sum(local)
+        counts = self._strategy.sum(local)
+        return counts, bool(counts.pop(_STOP))
 
     def _backward(
         self, index: int, phase: Phase, parts: list[Batch], counts: Mapping[str, float], interval: _Interval
@@ -146,7 +156,7 @@ class Loop:
         for number, part in enumerate(parts, start=1):
             with self._prepared.synchronised(number == len(parts)):
                 with autocast(self._plan.precision, self._strategy.device):
-                    terms = self._prepared.run(part, step)
+                    terms = self._prepared.run(part.to(self._strategy.device), step)
                 shares = {name: term.weight * term.sum / max(counts[name], 1e-12) for name, term in terms.items()}
                 loss = torch.stack(list(shares.values())).sum()
                 (loss * self._prepared.gradient_scale).backward()  # type: ignore[no-untyped-call]

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from et_core.data import IGNORED_LABEL
 from et_core.interfaces import Loss
-
-_IGNORED = -100
 
 
 class CrossEntropy(Loss):
@@ -30,7 +29,7 @@ class CrossEntropy(Loss):
             logits.flatten(0, -2),
             labels.flatten(),
             weight=self.weights,
-            ignore_index=_IGNORED,
+            ignore_index=IGNORED_LABEL,
             label_smoothing=self._smoothing,
             reduction="sum",
         )
@@ -38,7 +37,7 @@ class CrossEntropy(Loss):
 
     def count(self, targets: Mapping[str, Tensor]) -> Tensor:
         labels = targets["label"]
-        kept = labels[labels != _IGNORED]
+        kept = labels[labels != IGNORED_LABEL]
         return torch.tensor(float(len(kept))) if self.weights is None else self.weights[kept].sum()
 
 

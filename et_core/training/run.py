@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
+import operator
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from et_core.config import RunConfig, to_dict
+from et_core.config import RunConfig, flatten, to_dict
 from et_core.data import SkippedRow
 from et_core.errors import CheckpointError, ConfigError
 from et_core.inference.engine import Engine
 from et_core.inference.evaluate import evaluate
 from et_core.inference.precision import autocast, choose_precision
-from et_core.interfaces import Evaluation, Metric, Objective, Prepared, Strategy
+from et_core.interfaces import Evaluation, Objective, Prepared, Strategy
+from et_core.log import show_log
 from et_core.registry import plugins, registry
 from et_core.runfolder import Checkpoints, Loaded, RunFolder
 from et_core.training.compact import compact_tokens, expand_tokens
@@ -29,12 +31,12 @@ from et_core.training.loop import Loop, Position, position_from
 from et_core.training.plan import Plan
 from et_core.training.progress import Progress, RichProgress, Silent
 from et_core.training.recorder import Recorder
-from et_core.training.setup import Parts, assemble
-from et_core.training.splits import StoreSplit
+from et_core.training.setup import Parts, assemble, build_objective, metric_names
+from et_core.training.splits import Split, StoreSplit, share_out
 
 log = logging.getLogger("et")
 
-# What may differ between a run and its continuation without changing the weights it ends with.
+# What may differ between a run and its continuation. Under another strategy dropout falls otherwise, and no more.
 _FREE_ON_RESUME = frozenset(
     {
         "output",
@@ -82,8 +84,8 @@ def train_worker(
     started = time.perf_counter()
     for file in config.plugins.files:
         plugins().add_file(Path(file))
-    if show_progress and not logging.getLogger("et").handlers:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if show_progress:
+        show_log()
     torch.manual_seed(config.train.seed)
     parts = assemble(config, strategy)
     run = _Run(strategy, config, RunFolder(path), parts, show_progress=show_progress)
@@ -109,23 +111,12 @@ class _Run:
         self._progress: Progress = RichProgress() if show_progress and strategy.is_main else Silent()
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.train.keep_checkpoints)
         self._notes: list[str] = []
-        objective: Objective = registry("objectives").create(
-            parts.app.objective, model=parts.bundle.model, losses={"main": parts.app.loss().build()}
-        )
+        objective = build_objective(config, parts.app, parts.bundle.model, parts.bundle.tokenizer)
         freeze(objective, config.train.freeze)
-        self._hasten(objective)
+        self._speed_up(objective)
         self._prepared: Prepared = strategy.prepare(objective, self._optimizers)
-        self._split = StoreSplit(
-            parts.train,
-            batch_size=config.train.batch_size,
-            seed=config.train.seed,
-            pad_id=parts.bundle.tokenizer.pad_id,
-            token_budget=config.train.token_budget,
-            parts=config.train.accumulate,
-            rank=strategy.rank,
-            processes=strategy.processes,
-        )
-        self._metrics = None if config.metrics == "auto" else list(config.metrics)
+        self._splits = self._make_splits(objective)
+        self._metrics = metric_names(config)
         self._watched, self._better = self._find_watched()
         self._plan: Plan | None = None
 
@@ -137,7 +128,7 @@ class _Run:
         recorder = self._recorder(position) if self._strategy.is_main else None
         loop = Loop(
             self._prepared,
-            {"train": self._split},
+            self._splits,
             train=self._config.train,
             plan=self._plan,
             strategy=self._strategy,
@@ -158,6 +149,7 @@ class _Run:
             self._note(f"the weights are those of step {best}, the best on dev of {position.step} steps")
         expand_tokens(self._prepared.objective)
         self._prepared.objective.eval()
+        self._parts.bundle.model = self._prepared.objective.result()
         if self._parts.dev is None:
             return None, {}
         evaluation = self._evaluate()
@@ -185,11 +177,28 @@ class _Run:
             seconds=seconds,
         )
 
-    def _hasten(self, objective: Objective) -> None:
+    def _speed_up(self, objective: Objective) -> None:
         use_fast_dropout(objective)
         if not objective.new_tokens:
             used = np.union1d(self._parts.train.used_ids(), [self._parts.bundle.tokenizer.pad_id])
             compact_tokens(self._parts.backbone, torch.from_numpy(used.astype(np.int64)))
+
+    def _make_splits(self, objective: Objective) -> dict[str, Split]:
+        train, strategy = self._config.train, self._strategy
+        return {
+            name: StoreSplit(
+                self._parts.train,
+                batch_size=train.batch_size,
+                seed=train.seed,
+                pad_id=self._parts.bundle.tokenizer.pad_id,
+                token_budget=train.token_budget,
+                parts=train.accumulate,
+                rank=strategy.rank,
+                processes=strategy.processes,
+                rows=rows,
+            )
+            for name, rows in share_out(len(self._parts.train), objective.splits(), seed=train.seed).items()
+        }
 
     def _optimizers(self, objective: Objective) -> dict[str, torch.optim.Optimizer]:
         return {phase.name: make_optimizer(objective, phase, self._config.train) for phase in objective.phases()}
@@ -202,13 +211,13 @@ class _Run:
             tokens=int(train.batch_size / self._strategy.processes * np.median(self._parts.train.lengths)),
             hidden_size=self._parts.backbone.hidden_size,
         )
-        return Plan.make(train, steps_per_epoch=self._split.steps_per_epoch, precision=precision)
+        return Plan.make(train, steps_per_epoch=self._splits["train"].steps_per_epoch, precision=precision)
 
     def _evaluate(self) -> Evaluation:
         if self._parts.dev is None or self._plan is None:
             raise TypeError("there is no dev set to evaluate on")
         engine = Engine(
-            self._parts.bundle.model,
+            self._prepared.objective.result().eval(),
             pad_id=self._parts.bundle.tokenizer.pad_id,
             device=self._strategy.device,
             context=autocast(self._plan.precision, self._strategy.device),
@@ -217,17 +226,18 @@ class _Run:
 
     def _find_watched(self) -> tuple[str | None, Callable[[float, float], bool] | None]:
         wanted = self._config.train.keep_best
-        if self._parts.dev is None or wanted is None:
+        evaluation = None if self._parts.dev is None else self._parts.app.evaluation(self._metrics)
+        if evaluation is None or wanted is None:
             if self._config.train.patience is not None:
                 raise ConfigError(
                     "train.patience needs a dev set and train.keep_best: set data.dev, such as data.dev=0.1."
                 )
             return None, None
-        names = list(self._parts.app.evaluation(self._metrics).metrics())
+        names = list(evaluation.metrics())
         chosen = names[0] if wanted == "auto" else wanted
         if chosen not in names:
             raise ConfigError(f"train.keep_best is {wanted!r}. Metrics of this run: {', '.join(names)}.")
-        return chosen, _better(chosen)
+        return chosen, operator.gt if evaluation.higher_is_better(chosen) else operator.lt
 
     def _recorder(self, position: Position) -> Recorder:
         self.folder.truncate_metrics(position.step)
@@ -249,11 +259,12 @@ class _Run:
                 "position": dataclasses.asdict(position),
                 "plan": dataclasses.asdict(self._plan),
                 "config": _comparable(self._config),
-                "data": self._parts.train_rows.fingerprint(),
+                "inputs": self._inputs(),
                 "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             }
-            protect = () if position.best_step is None else (position.best_step,)
-            self._checkpoints.save(position.step, tensors, state, protect=protect)
+            best = position.best_step
+            needs = [] if best is None or best == position.step else [best]
+            self._checkpoints.save(position.step, tensors, state, needs=needs)
         self._strategy.barrier()
 
     def _restore(self, loaded: Loaded | None) -> Position:
@@ -261,12 +272,21 @@ class _Run:
             return Position()
         for name, reason in loaded.passed_over:
             self._note(f"passed over the checkpoint {name}: {reason}")
-        _refuse_other_run(loaded, self._config, self._parts.train_rows.fingerprint())
+        _refuse_other_run(loaded, self._config, self._inputs())
         self._plan = Plan(**loaded.state["plan"])
         self._strategy.load_state(self._prepared, loaded.tensors())
         if self._strategy.is_main:
             log.info("resuming at step %d of %d", loaded.step, self._plan.total_steps)
         return position_from(loaded.state)
+
+    def _inputs(self) -> dict[str, str]:
+        """Fingerprints of what a run reads besides its settings, by what each is called in a message."""
+        dev = self._parts.dev_rows
+        return {
+            "training data": self._parts.train_rows.fingerprint(),
+            "dev data": "" if dev is None else dev.fingerprint(),
+            "tokenizer": self._parts.bundle.tokenizer.fingerprint(),
+        }
 
     def _note(self, text: str) -> None:
         self._notes.append(text)
@@ -274,39 +294,20 @@ class _Run:
             log.info("%s", text)
 
 
-def _better(name: str) -> Callable[[float, float], bool]:
-    metrics = registry("metrics")
-    higher = name in metrics and bool(_metric(name).higher_is_better)
-    return (lambda new, old: new > old) if higher else (lambda new, old: new < old)
-
-
-def _metric(name: str) -> type[Metric]:
-    found: type[Metric] = registry("metrics").get(name)
-    return found
-
-
 def _comparable(config: RunConfig) -> dict[str, Any]:
     """The settings that decide which weights a run ends with, by path."""
-    flat = _flatten(to_dict(config))
+    flat = flatten(to_dict(config))
     del flat["data.train"], flat["data.dev"]
     kept = {key: value for key, value in flat.items() if not _is_free(key)}
     kept["data.dev"] = config.data.dev if isinstance(config.data.dev, float) else config.data.dev is not None
     return kept
 
 
-def _flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        here = f"{path}.{key}" if path else key
-        flat |= _flatten(value, here) if isinstance(value, Mapping) else {here: value}
-    return flat
-
-
 def _is_free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in _FREE_ON_RESUME)
 
 
-def _refuse_other_run(loaded: Loaded, config: RunConfig, data: str) -> None:
+def _refuse_other_run(loaded: Loaded, config: RunConfig, inputs: Mapping[str, str]) -> None:
     then, now = loaded.state["config"], _comparable(config)
     changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
     if changed:
@@ -315,8 +316,9 @@ def _refuse_other_run(loaded: Loaded, config: RunConfig, data: str) -> None:
             f"{loaded.path} was written with other settings:\n{rows}\n"
             "Resume with the settings it was started with, or start anew with another output=..."
         )
-    if loaded.state["data"] != data:
-        raise CheckpointError(
-            f"{loaded.path} was written for other training data than {config.data.train} holds now.\n"
-            "Restore the data, or start anew with another output=..."
-        )
+    for name, fingerprint in inputs.items():
+        if loaded.state["inputs"][name] != fingerprint:
+            raise CheckpointError(
+                f"{loaded.path} was written with other {name} than there is now.\n"
+                f"Restore the {name}, or start anew with another output=..."
+            )

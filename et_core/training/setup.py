@@ -4,20 +4,35 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from et_core.config import RunConfig, check_arguments
-from et_core.data import ExampleStore, ReadOptions, Rows, cached_store, encode_rows, open_rows
+from et_core.config import ComponentConfig, RunConfig
+from et_core.data import ExampleStore, ReadOptions, Rows, open_rows
 from et_core.errors import ConfigError, DataError
-from et_core.interfaces import App, Artifact, Backbone, Example, Model, Row, Strategy, Tokenizer
+from et_core.interfaces import (
+    App,
+    Artifact,
+    Backbone,
+    Model,
+    Objective,
+    Row,
+    Strategy,
+    Tokenizer,
+    build_backbone,
+    build_component,
+    build_model,
+    check_backbone_options,
+    check_options,
+)
 from et_core.registry import ModelRef, plugins, registry
-from et_core.runfolder import ModelBundle, build_app, build_backbone
+from et_core.runfolder import ModelBundle
 from et_core.sources import resolve
+from et_core.training.encoding import Encoder
 
 log = logging.getLogger("et")
 _FITTED_VOCABULARY = 8000
+_GIVEN_TO_OBJECTIVES = ("model", "losses", "apps", "tokenizer")
 
 
 def check_config(config: RunConfig) -> None:
@@ -40,24 +55,49 @@ def check_config(config: RunConfig) -> None:
                 "Pass a file, or a list of the rows."
             )
     ModelRef.parse(config.model.ref)
-    build_app(config.app)
+    objective = objective_config(config, build_app(config))
+    check_options("objectives", objective, where="objective", given=_GIVEN_TO_OBJECTIVES)
     for kind, names in (
         ("optimizers", [config.train.optimizer]),
         ("schedules", [config.train.schedule]),
         ("trackers", config.train.trackers),
-        ("metrics", [] if config.metrics == "auto" else config.metrics),
+        ("metrics", metric_names(config) or []),
     ):
         for name in names:
-            registry(kind).find(name)
-    check_strategy(config)
+            registry(kind).get(name)
 
 
-def check_strategy(config: RunConfig) -> Strategy:
-    """Build the strategy that *config* names."""
-    cls = registry("strategies").get(config.strategy.name)
-    owner = f"{config.strategy.name} ({registry('strategies').find(config.strategy.name).provider})"
-    strategy: Strategy = cls(**check_arguments(cls, config.strategy.options, where="strategy", owner=owner))
+def build_app(config: RunConfig) -> App:
+    app: App = build_component("apps", config.app, where="app")
+    return app
+
+
+def build_strategy(config: RunConfig) -> Strategy:
+    strategy: Strategy = build_component("strategies", config.strategy, where="strategy")
     return strategy
+
+
+def build_objective(config: RunConfig, app: App, model: Model, tokenizer: Tokenizer) -> Objective:
+    """The objective of a run, over *model*."""
+    given = {
+        "model": model,
+        "losses": {"main": app.loss().build()},
+        "apps": {"main": app},
+        "tokenizer": tokenizer,
+    }
+    objective: Objective = build_component("objectives", objective_config(config, app), where="objective", **given)
+    return objective
+
+
+def objective_config(config: RunConfig, app: App) -> ComponentConfig:
+    if config.objective.name != "auto":
+        return config.objective
+    return ComponentConfig(name=app.objective, options=config.objective.options)
+
+
+def metric_names(config: RunConfig) -> list[str] | None:
+    """The metrics that *config* asks for; None for the app's own choice."""
+    return None if config.metrics == "auto" else list(config.metrics)
 
 
 @dataclass
@@ -80,7 +120,7 @@ class Parts:
 def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     """Resolve the model, read and encode the data, learn the labels, and build the model."""
     artifact = resolve(config.model.ref)
-    app = build_app(config.app)
+    app = build_app(config)
     backbone_class = registry("backbones").get(artifact.family)
     _check_fit(config, app, backbone_class, artifact)
     train_rows, dev_rows = _open(config, app)
@@ -93,24 +133,21 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
         )
     app.fit(_usable(train_rows, app, skip_bad=config.data.on_bad_row == "skip"))
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
-    encoder = _Encoder(config, app, tokenizer, backbone.accepts, encoding, strategy)
-    train = encoder(train_rows)
-    if not len(train):
-        raise DataError(f"{train_rows.description} has no usable rows.")
-    dev = None if dev_rows is None else encoder(dev_rows)
-    head = app.head()
-    backbone.restrict(head.needs)
+    encoder = Encoder(config, app, tokenizer, accepts=backbone.accepts, encoding=encoding, strategy=strategy)
+    stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}
+    for rows, store in stores.items():
+        if not len(store):
+            raise DataError(f"{rows.description} has no usable rows.")
     bundle = ModelBundle(
-        model=Model(backbone, {"main": head.build(backbone)}),
+        model=build_model(backbone, {"main": app}),
         tokenizer=tokenizer,
         tokenizer_name=tokenizer_name,
-        family=artifact.family,
-        options=config.model.options,
         apps={"main": app},
         app_configs={"main": config.app},
         encoding=encoding,
     )
-    return Parts(bundle, app, artifact, train_rows, dev_rows, train, dev)
+    dev = None if dev_rows is None else stores[dev_rows]
+    return Parts(bundle, app, artifact, train_rows, dev_rows, stores[train_rows], dev)
 
 
 def read_options(config: RunConfig) -> ReadOptions:
@@ -125,13 +162,13 @@ def read_options(config: RunConfig) -> ReadOptions:
 
 
 def _check_fit(config: RunConfig, app: App, backbone: type[Backbone], artifact: Artifact) -> None:
-    owner = f"{backbone.__name__} ({registry('backbones').find(artifact.family).provider})"
-    check_arguments(backbone.Options, config.model.options, where="model", owner=owner)
+    check_backbone_options(artifact.family, config.model.options)
     missing = app.needs - backbone.provides
     if missing:
         raise ConfigError(
-            f"app={config.app.name} needs {', '.join(sorted(missing))} of its model; {artifact.family!r} provides "
-            f"{', '.join(sorted(backbone.provides))}. Choose another model: et list backbones"
+            f"the head of app={config.app.name} needs {', '.join(sorted(missing))} of its model; "
+            f"{artifact.family!r} provides {', '.join(sorted(backbone.provides))}. "
+            "Choose another model: et list backbones"
         )
 
 
@@ -206,47 +243,3 @@ class _Texts:
 
     def __iter__(self) -> Iterator[str]:
         return (row[role] for row in self._rows for role in self._roles if role in row)
-
-
-class _Encoder:
-    """Encodes rows once: the main process writes the store, the others wait for it."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        app: App,
-        tokenizer: Tokenizer,
-        accepts: frozenset[str],
-        encoding: dict[str, Any],
-        strategy: Strategy,
-    ) -> None:
-        self._config = config
-        self._app = app
-        self._tokenizer = tokenizer
-        self._accepts = accepts
-        self._encoding = encoding
-        self._strategy = strategy
-
-    def __call__(self, rows: Rows) -> ExampleStore:
-        skip_bad = self._config.data.on_bad_row == "skip"
-        key = {
-            "rows": rows.fingerprint(),
-            "app": [registry("apps").find(self._config.app.name).provider, self._config.app.options, self._app.state()],
-            "tokenizer": self._tokenizer.fingerprint(),
-            "encoding": self._encoding,
-            "accepts": sorted(self._accepts),
-        }
-
-        def build() -> Iterator[list[Example]]:
-            return encode_rows(rows, self._encode, skip_bad=skip_bad)
-
-        if not self._strategy.is_main:
-            self._strategy.barrier()
-            return cached_store(key, build)
-        # Which rows are bad is only learned by encoding them, so that a kept store would hide them from the report.
-        store = cached_store(key, build, reuse=not skip_bad)
-        self._strategy.barrier()
-        return store
-
-    def _encode(self, rows: Sequence[Row]) -> list[Example]:
-        return self._app.encode(rows, self._tokenizer, accepts=self._accepts, **self._encoding)

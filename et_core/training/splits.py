@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from et_core.data import ExampleStore, LengthBatches, collate, share, split_by_budget
+from et_core.data import ExampleStore, LengthBatches, collate, split_by_budget
 from et_core.interfaces import Batch
 
 _AHEAD = 3
@@ -18,7 +18,6 @@ _AHEAD = 3
 class Turn:
     """One step's worth of a split: this rank's *parts*, and what the batch holds over all ranks."""
 
-    epoch: int
     parts: list[Batch]
     rows: int
     tokens: int
@@ -32,6 +31,15 @@ class Split(Protocol):
 
     def turns(self, step: int) -> Iterator[Turn]:
         """Endlessly, from the step number *step* on: the same for the same step, whenever training began."""
+
+
+def share_out(count: int, shares: Mapping[str, float], *, seed: int) -> dict[str, np.ndarray]:
+    """Deal *count* rows out at random by *shares* [0, 1], which add up to 1: the positions of each, ascending."""
+    if "train" not in shares or abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"splits need shares that add up to 1, one of them 'train': {dict(shares)}")
+    order = np.random.default_rng((seed, 2)).permutation(count)
+    cuts = np.rint(np.cumsum(list(shares.values()))[:-1] * count).astype(int)
+    return {name: np.sort(rows) for name, rows in zip(shares, np.split(order, cuts), strict=True)}
 
 
 class StoreSplit:
@@ -49,9 +57,12 @@ class StoreSplit:
         rank: int = 0,
         processes: int = 1,
         task: str = "main",
+        rows: np.ndarray | None = None,
     ) -> None:
+        """*rows* are the positions in *store* that belong to the split; None takes all."""
         self._store = store
-        self._order = LengthBatches(store.lengths, batch_size=batch_size, seed=seed, least=processes)
+        self._rows = np.arange(len(store)) if rows is None else rows
+        self._order = LengthBatches(store.lengths[self._rows], batch_size=batch_size, seed=seed, processes=processes)
         self._pad_id = pad_id
         self._token_budget = token_budget
         self._parts = parts
@@ -67,14 +78,17 @@ class StoreSplit:
         # Collated a few steps ahead in a thread, so that the device never waits for padding.
         with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
             ahead: deque[Future[Turn]] = deque()
-            for epoch, rows in self._order.from_step(step):
-                ahead.append(pool.submit(self._collate, epoch, rows))
+            for rows in self._order.from_step(step):
+                ahead.append(pool.submit(self._collate, self._rows[rows]))
                 if len(ahead) > _AHEAD:
                     yield ahead.popleft().result()
 
-    def _collate(self, epoch: int, rows: np.ndarray) -> Turn:
+    def _collate(self, rows: np.ndarray) -> Turn:
         lengths = self._store.lengths
-        mine = share(rows, lengths, rank=self._rank, processes=self._processes)
-        groups = split_by_budget(mine, lengths, token_budget=self._token_budget, parts=self._parts)
-        parts = [collate(self._store.take(group), pad_id=self._pad_id, task=self._task) for group in groups]
-        return Turn(epoch, parts, len(rows), int(lengths[rows].sum()))
+        # Cut before it is shared out, so that all ranks have equally many parts and can meet in each.
+        groups = split_by_budget(
+            rows, lengths, token_budget=self._token_budget, parts=self._parts, processes=self._processes
+        )
+        shares = [group[self._rank :: self._processes] for group in groups]
+        parts = [collate(self._store.take(share), pad_id=self._pad_id, task=self._task) for share in shares]
+        return Turn(parts, len(rows), int(lengths[rows].sum()))

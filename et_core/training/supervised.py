@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,7 +11,7 @@ from et_core.interfaces import Batch, Loss, Model, Objective, Step, Term
 class Supervised(Objective):
     """Each task's loss on its labelled rows. With several tasks, a batch holds rows of one of them."""
 
-    def __init__(self, model: Model, losses: Mapping[str, Loss]) -> None:
+    def __init__(self, model: Model, losses: Mapping[str, Loss], **rest: Any) -> None:
         super().__init__()
         self.model = model
         self.losses = nn.ModuleDict(losses)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from et_core.errors import ConfigError
 from et_core.interfaces import Tracker
+from et_core.runfolder import RunFolder
 
 
 class TensorBoard(Tracker):
@@ -17,8 +18,11 @@ class TensorBoard(Tracker):
             raise ConfigError(
                 "train.trackers: tensorboard is not installed: pip install 'et-core[tensorboard]'"
             ) from error
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
-        self._writer.add_text("config", f"```\n{config}\n```")
+        run = RunFolder(folder)
+        first = 1 + max((line["step"] for line in run.read_metrics()), default=0)
+        # Readers drop what an earlier start of the run wrote from this step on.
+        self._writer = SummaryWriter(str(run.tensorboard), purge_step=first)
+        self._writer.add_text("config", f"```\n{config}\n```", first)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

@@ -18,18 +18,28 @@ from torch import Tensor, nn
 
 from et_core.hooks import Register, hookimpl
 from et_core.interfaces import (
+    App,
     Artifact,
     Backbone,
+    Batch,
     Encoded,
     Features,
     Head,
     Inputs,
+    Loss,
     Metric,
+    Model,
+    Objective,
     OptimizerFactory,
+    Phase,
     Schedule,
+    Step,
+    Term,
     Text,
     Tokenizer,
     Tracker,
+    build_backbone,
+    build_model,
 )
 
 ET_API = 1
@@ -39,6 +49,16 @@ ET_API = 1
 def et_register_backbones(register: Register) -> None:
     register("seam-bag", "seam_plugin:Bag", summary="Mean of words, then a few layers")
     register("seam-towers", "seam_plugin:Towers", summary="Two texts, each read alone")
+
+
+@hookimpl
+def et_register_heads(register: Register) -> None:
+    register("seam-deep", "seam_plugin:Deep", summary="Scores from all layers")
+
+
+@hookimpl
+def et_register_objectives(register: Register) -> None:
+    register("seam-pupil", "seam_plugin:Pupil", summary="A small model of its own learns beside the run's")
 
 
 @hookimpl
@@ -175,6 +195,60 @@ class Towers(Bag):
     def forward(self, inputs: Inputs, *, want: frozenset[str] = frozenset()) -> Features:
         first, second = (self.read(text)[1] for text in inputs.texts)
         return Features(pooled=self.join(torch.cat([first, second, first * second, (first - second).abs()], -1)).tanh())
+
+
+class Deep(Head):
+    """The mean of the first token over all layers."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"layers"})
+
+    def __init__(self, *, hidden_size: int, num_outputs: int, **spec: Any) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, num_outputs)
+
+    def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:
+        layers: Any = features.extra["layers"]
+        return {"logits": self.linear(torch.stack(layers).mean(0)[:, 0])}
+
+
+class Pupil(Objective):
+    """The run's model learns from one part of the rows, a smaller one from the others: the smaller one is kept."""
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        losses: Mapping[str, Loss],
+        apps: Mapping[str, App],
+        tokenizer: Tokenizer,
+        hidden_size: int = 8,
+        share: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        backbone = build_backbone("seam-bag", {"hidden_size": hidden_size, "num_layers": 1}, tokenizer=tokenizer)
+        self.pupil = build_model(backbone, apps)
+        self.losses = nn.ModuleDict(losses)
+        self._share = share
+        self.rows: dict[str, set[int]] = {"teach": set(), "learn": set()}
+
+    def phases(self) -> list[Phase]:
+        return [Phase("teach", ("model.*",), split="teach"), Phase("learn", ("pupil.*",))]
+
+    def splits(self) -> dict[str, float]:
+        return {"teach": 1 - self._share, "train": self._share}
+
+    def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        loss: Any = self.losses[batch.task]
+        return {phase: loss.count(batch.targets)}
+
+    def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
+        self.rows[step.phase] |= set(batch.rows.tolist())
+        model = self.model if step.phase == "teach" else self.pupil
+        return {step.phase: Term(*self.losses[batch.task](model(batch), batch.targets))}
+
+    def result(self) -> Model:
+        return self.pupil
 
 
 class Wrong(Metric):

@@ -1,4 +1,7 @@
-"""Evaluation metrics on scikit-learn, accumulated so that no set of outputs is ever held whole."""
+"""Evaluation metrics on scikit-learn and SciPy, accumulated so that a set's logits are never held whole.
+
+Each says in ``modes`` which modes of classification it is defined for.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from et_appzoo.scores import log_softmax
+from et_core.errors import ConfigError
 from et_core.interfaces import Metric
 
 
@@ -17,6 +22,8 @@ class _Counts(Metric):
 
     Single label: one matrix [C, C]. Multi-label: a matrix [2, 2] for each label.
     """
+
+    modes: ClassVar[frozenset[str]] = frozenset({"single-label", "multi-label"})
 
     def __init__(self, *, labels: Sequence[str] = ()) -> None:
         super().__init__(labels=labels)
@@ -60,9 +67,14 @@ class Accuracy(_Counts):
 
 
 class F1(_Counts):
+    modes: ClassVar[frozenset[str]] = frozenset({"single-label"})
+
+    def __init__(self, *, labels: Sequence[str] = ()) -> None:
+        if len(labels) > 2:
+            raise ConfigError(f"metrics: f1 is for two labels, not {len(labels)}. Take macro-f1 or micro-f1.")
+        super().__init__(labels=labels)
+
     def _figure(self) -> float:
-        if self._is_multi or len(self.labels) != 2:
-            return math.nan
         return _score("f1_score", self._single, zero_division=0.0)
 
 
@@ -81,9 +93,9 @@ class MicroF1(_Counts):
 
 
 class Mcc(_Counts):
+    modes: ClassVar[frozenset[str]] = frozenset({"single-label"})
+
     def _figure(self) -> float:
-        if self._is_multi:
-            return math.nan
         # With one class in all scikit-learn gives zero too, but with a warning.
         present = np.count_nonzero(self._single.sum(0) + self._single.sum(1))
         return _score("matthews_corrcoef", self._single) if present > 1 else 0.0
@@ -92,9 +104,12 @@ class Mcc(_Counts):
 class Auc(Metric):
     """Area under the ROC curve: of the second of two labels, else one against the rest averaged over labels.
 
-    Scores are kept as a histogram over the 65,536 values of a 16-bit float, so memory does not grow with the set; the
-    figure differs from the exact one by less than 1e-3 times the share of pairs that fall into one bin.
+    Scores are kept as a histogram over the 65,536 values of a 16-bit float, so memory does not grow with the set. Two
+    scores in one bin count as a tie: the figure differs from the exact one by at most half the share of the pairs of a
+    hit and a miss that fall into one bin.
     """
+
+    modes: ClassVar[frozenset[str]] = frozenset({"single-label", "multi-label"})
 
     def __init__(self, *, labels: Sequence[str] = ()) -> None:
         super().__init__(labels=labels)
@@ -106,7 +121,7 @@ class Auc(Metric):
         elif scores.shape[1] == 2:
             columns, hits = scores[:, 1:] - scores[:, :1], targets[:, None] == 1
         else:
-            columns, hits = _log_softmax(scores), targets[:, None] == np.arange(scores.shape[1])
+            columns, hits = log_softmax(scores), targets[:, None] == np.arange(scores.shape[1])
         if self._histogram is None:
             self._histogram = np.zeros((columns.shape[1], 2, 1 << 16), np.int64)
         for column in range(columns.shape[1]):
@@ -134,14 +149,10 @@ def _bins(scores: np.ndarray) -> np.ndarray:
     return np.where(bits & 0x8000, 0xFFFF - bits, bits | 0x8000)
 
 
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    out: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return out
-
-
 class _Values(Metric):
     """Metrics of real values. Keeps one pair of numbers a row, which rank correlation cannot do without."""
+
+    modes: ClassVar[frozenset[str]] = frozenset({"regression"})
 
     def __init__(self, *, labels: Sequence[str] = ()) -> None:
         super().__init__(labels=labels)

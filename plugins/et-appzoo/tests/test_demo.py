@@ -55,6 +55,34 @@ def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+LOGS = """
+import logging
+from et_core.log import show_log
+
+{before}
+show_log()
+show_log()
+logging.getLogger("et").info("heard")
+logging.getLogger("other").info("other")
+print(len(logging.getLogger().handlers), len(logging.getLogger("et").handlers))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "heard", "handlers"),
+    [
+        ("", "heard\n", "0 1\n"),
+        ("logging.basicConfig(format='own: %(message)s')", "own: heard\n", "1 0\n"),
+        ("logging.getLogger('et').setLevel('WARNING')", "", "0 1\n"),
+    ],
+)
+def test_the_log_is_shown_once_and_the_programs_own_logging_left_alone(before: str, heard: str, handlers: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOGS.format(before=before)], capture_output=True, text=True, check=True
+    )
+    assert (done.stderr, done.stdout) == (heard, handlers)
+
+
 @pytest.mark.slow
 def test_the_demo_runs_twice_and_shows_what_it_did(tmp_path: Path) -> None:
     for name in ("reviews", "reviews-2"):

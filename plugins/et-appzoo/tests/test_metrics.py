@@ -10,6 +10,7 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics as peer
 
+from et_core.errors import ConfigError
 from et_core.interfaces import Metric
 from et_core.registry import registry
 
@@ -199,9 +200,37 @@ def test_f1_speaks_of_the_second_label() -> None:
         peer.f1_score(targets, predictions, pos_label=1)
     )
     assert swapped == pytest.approx(peer.f1_score(targets, predictions, pos_label=0))
-    assert math.isnan(compute("f1", *FOUR, labels=labels_of(FOUR[2])))
+    with pytest.raises(ConfigError, match=r"f1 is for two labels, not 4\. Take macro-f1"):
+        compute("f1", *FOUR, labels=labels_of(FOUR[2]))
 
 
 def test_only_errors_are_better_when_lower() -> None:
     lower = {name for name in NAMES if not registry("metrics").get(name).higher_is_better}
     assert lower == {"mse", "mae"}
+
+
+VALUES, GUESSES = np.arange(40.0) / 8, np.arange(40.0) / 8 + RNG.normal(size=40)
+OF_MODE: dict[str, tuple[tuple[np.ndarray, ...], int]] = {
+    "single-label": (BINARY, 2),
+    "multi-label": (SEVERAL, 5),
+    "regression": ((VALUES, GUESSES, GUESSES), 0),
+}
+
+
+def test_a_metric_is_defined_for_the_modes_it_names() -> None:
+    modes = {name: registry("metrics").get(name).modes for name in NAMES}
+    assert {name for name in NAMES if "regression" in modes[name]} == {"pearson", "spearman", "mse", "mae"}
+    assert {name for name in NAMES if "multi-label" in modes[name]} == {"accuracy", "macro-f1", "micro-f1", "auc"}
+    for name, mode in ((each, mode) for each in NAMES for mode in modes[each]):
+        arrays, labels = OF_MODE[mode]
+        assert math.isfinite(compute(name, *arrays, labels=[f"label {index}" for index in range(labels)]))
+
+
+def test_a_tie_in_auc_costs_at_most_half_the_share_of_its_pairs() -> None:
+    targets = np.asarray([[0], [1], [0], [1]])
+    # The middle two are one number in 16 bits: one of the four pairs of a miss and a hit.
+    scores = np.asarray([[0.0], [1.0], [1.0001], [2.0]])
+    exact = float(peer.roc_auc_score(targets, scores))
+    found = compute("auc", targets, targets, scores, labels=["a"])
+    assert exact == 0.75
+    assert found - exact == 0.5 * 1 / 4

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from et_bert.heads import NATIVE_HEADS
 from et_core.errors import ArtifactError, ConfigError
 from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Tokenizer
 
+log = logging.getLogger("et")
+
 _TRANSFORMERS_NAMES = {
     "num_layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
@@ -27,7 +30,7 @@ _TRANSFORMERS_NAMES = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
-_FREE_WITH_WEIGHTS = frozenset({"dropout", "attention_dropout", "num_layers", "marks"})
+_FREE_WITH_WEIGHTS = frozenset({"dropout", "attention_dropout", "num_layers"})
 
 
 class BertBackbone(Backbone):
@@ -55,6 +58,8 @@ class BertBackbone(Backbone):
         attention_dropout: float | None = None
         marks: dict[str, int] = field(default_factory=dict)
 
+    _lacks_pooler = False
+
     def __init__(self, model: BertModel, *, marks: Mapping[str, int] | None = None) -> None:
         super().__init__()
         self.model = model
@@ -67,9 +72,8 @@ class BertBackbone(Backbone):
 
     @classmethod
     def build(cls, options: Options, *, tokenizer: Tokenizer, artifact: Artifact | None = None) -> BertBackbone:
-        chosen = {
-            _TRANSFORMERS_NAMES[f.name]: value for f in fields(options) if (value := _set(options, f.name)) is not None
-        }
+        values = {theirs: getattr(options, ours) for ours, theirs in _TRANSFORMERS_NAMES.items()}
+        chosen = {name: value for name, value in values.items() if value is not None}
         given = dict(artifact.config) if artifact else {}
         _check_sizes(options, given, bool(artifact and artifact.weights))
         if "vocab_size" not in {**given, **chosen}:
@@ -81,8 +85,10 @@ class BertBackbone(Backbone):
                 "they do not belong together. Leave out model.vocab_size and model.tokenizer, or set both."
             )
         folder = artifact.folder if artifact else None
-        model = BertModel(config) if folder is None else _load(folder, config)
-        return cls(model, marks=options.marks)
+        model, has_pooler = (BertModel(config), True) if folder is None else _load(folder, config)
+        backbone = cls(model, marks=options.marks)
+        backbone._lacks_pooler = not has_pooler
+        return backbone
 
     def forward(self, inputs: Inputs, *, want: frozenset[str] = frozenset()) -> Features:
         (text,) = inputs.texts
@@ -112,6 +118,8 @@ class BertBackbone(Backbone):
     def restrict(self, needs: frozenset[str]) -> None:
         if "pooled" not in needs:
             self.model.pooler = None
+        elif self._lacks_pooler:
+            log.warning("the checkpoint has no pooler: that layer starts from random weights")
 
     def native_head(self, task: str, **spec: Any) -> Head | None:
         native = NATIVE_HEADS.get(task)
@@ -140,10 +148,6 @@ class BertBackbone(Backbone):
         return embedded
 
 
-def _set(options: BertBackbone.Options, name: str) -> Any:
-    return None if name == "marks" else getattr(options, name)
-
-
 def _native(heads: Mapping[str, Head]) -> Any:
     return next((head for head in heads.values() if isinstance(head, tuple(NATIVE_HEADS.values()))), None)
 
@@ -152,21 +156,19 @@ def _check_sizes(options: BertBackbone.Options, given: Mapping[str, Any], has_we
     if not has_weights:
         return
     config = BertConfig(**given)  # a config.json may leave out what is the default
-    for option in fields(options):
-        value = _set(options, option.name)
-        if value is None:
+    for ours, theirs in _TRANSFORMERS_NAMES.items():
+        value, stored = getattr(options, ours), getattr(config, theirs)
+        if value is None or value == stored:
             continue
-        stored = getattr(config, _TRANSFORMERS_NAMES[option.name])
-        if value == stored:
-            continue
-        if option.name not in _FREE_WITH_WEIGHTS or (option.name == "num_layers" and value > stored):
+        if ours not in _FREE_WITH_WEIGHTS or (ours == "num_layers" and value > stored):
             raise ConfigError(
-                f"model.{option.name} is {value}, but the weights have {stored}. "
+                f"model.{ours} is {value}, but the weights have {stored}. "
                 "Leave it out, or start from fresh weights with bert@init."
             )
 
 
-def _load(folder: Path, config: BertConfig) -> BertModel:
+def _load(folder: Path, config: BertConfig) -> tuple[BertModel, bool]:
+    """The model in *folder*, and whether its pooler was there: checkpoints of pre-training without NSP have none."""
     quiet = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -193,7 +195,7 @@ def _load(folder: Path, config: BertConfig) -> BertModel:
             f"{len(wrong)} have another shape (such as {examples}). "
             "Check that config.json and the weights belong together."
         )
-    return model.float()
+    return model.float(), not any(name.startswith("pooler.") for name in report["missing_keys"])
 
 
 class _Recorder:

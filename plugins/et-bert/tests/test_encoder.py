@@ -268,6 +268,19 @@ def test_a_tokenizer_with_more_pieces_than_embeddings_is_refused(tokenizer: Pret
     )
 
 
+@pytest.mark.parametrize(("needs", "warned"), [({"pooled"}, True), ({"tokens"}, False)])
+def test_a_pooler_that_the_checkpoint_lacks_is_told_where_it_is_needed(
+    needs: set[str], warned: bool, saved: Path, tokenizer: PretrainedTokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tokenizer, saved).restrict(frozenset(needs))
+    assert not caplog.records
+    tensors = load_file(saved / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("pooler.")}
+    save_file(kept, saved / "model.safetensors", metadata={"format": "pt"})
+    build(tokenizer, saved).restrict(frozenset(needs))
+    assert ("the checkpoint has no pooler" in caplog.text) is warned
+
+
 def test_weights_are_fp32_also_from_a_bf16_checkpoint(
     tmp_path: Path, saved: Path, peer: BertModel, tokenizer: PretrainedTokenizer
 ) -> None:

@@ -9,8 +9,10 @@ from pydantic import Field
 
 from et_appzoo.classification.evaluation import ClassificationEvaluation, best_thresholds
 from et_appzoo.classification.labels import Labels
+from et_appzoo.scores import sigmoid, softmax
 from et_core.errors import ConfigError
 from et_core.interfaces import App, Evaluation, Example, HeadSpec, LossSpec, Role, Row, Tokenizer
+from et_core.registry import registry
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class Classified:
     prediction: str | list[str] | float
     probabilities: dict[str, float] | None
 
+
+_HEAD = "pooled-linear"
+"""For model families without a head of their own."""
 
 _LOSSES = {"single-label": "cross-entropy", "multi-label": "binary-cross-entropy", "regression": "mse"}
 _PROBLEM_TYPES = {
@@ -47,7 +52,6 @@ class Classification(App):
     prediction: ClassVar[type] = Classified
     view: ClassVar[str] = "classes"
     pipeline_tag: ClassVar[str | None] = "text-classification"
-    needs: ClassVar[frozenset[str]] = frozenset({"pooled"})
 
     def __init__(
         self,
@@ -85,6 +89,11 @@ class Classification(App):
         self._head = head
         self._pairs = False
 
+    @property
+    def needs(self) -> frozenset[str]:
+        needs: frozenset[str] = registry("heads").get(self._head or _HEAD).needs
+        return needs
+
     def fit(self, rows: Iterable[Row]) -> None:
         self.labels.fit(self._watch_pairs(rows))
 
@@ -115,7 +124,7 @@ class Classification(App):
             "dropout": self._dropout,
         }
         task = "sequence-classification" if self._head is None else ""
-        return HeadSpec(task, self._head or "pooled-linear", self.needs, spec)
+        return HeadSpec(task, self._head or _HEAD, spec)
 
     def loss(self) -> LossSpec:
         if self.mode == "regression":
@@ -149,15 +158,14 @@ class Classification(App):
             return [Classified(value, None) for value in logits[:, 0].tolist()]
         names = self.labels.names
         if self.mode == "single-label":
-            exponentials = np.exp(logits - logits.max(1, keepdims=True))
-            probabilities = exponentials / exponentials.sum(1, keepdims=True)
+            probabilities = softmax(logits)
             best = probabilities.argmax(1)
             rows = probabilities.round(6).tolist()
             return [
                 Classified(names[index], dict(zip(names, row, strict=True)))
                 for index, row in zip(best, rows, strict=True)
             ]
-        probabilities = 1 / (1 + np.exp(-logits))
+        probabilities = sigmoid(logits)
         chosen = probabilities >= self.thresholds
         return [
             Classified([names[i] for i in np.nonzero(picks)[0]], dict(zip(names, row, strict=True)))
@@ -173,6 +181,7 @@ class Classification(App):
     def evaluation(self, metrics: Sequence[str] | None = None) -> Evaluation:
         names = [] if self.mode == "regression" else list(self.labels.names)
         chosen = list(metrics) if metrics is not None else self._default_metrics()
+        self._check_metrics(chosen)
         return ClassificationEvaluation(mode=self.mode, labels=names, metrics=chosen, thresholds=self.thresholds)
 
     def calibrate(self, evaluation: Evaluation) -> bool:
@@ -193,6 +202,14 @@ class Classification(App):
         return (
             ["accuracy", "f1", "mcc", "auc"] if len(self.labels.names) == 2 else ["accuracy", "macro-f1", "mcc", "auc"]
         )
+
+    def _check_metrics(self, names: Sequence[str]) -> None:
+        for name in names:
+            if self.mode not in registry("metrics").get(name).modes:
+                fitting = ", ".join(self._default_metrics())
+                raise ConfigError(
+                    f"metrics: {name} is not defined for app.mode={self.mode}; {fitting} are, among others."
+                )
 
     def _watch_pairs(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from et_appzoo.scores import log_softmax, sigmoid
 from et_core.interfaces import Bars, Evaluation, Example, Examples, Figure, Matrix, Metric, Row, Scatter
 from et_core.registry import registry
 
@@ -60,8 +61,7 @@ class ClassificationEvaluation(Evaluation):
 
     def _single(self, logits: np.ndarray, targets: np.ndarray, rows: Sequence[int]) -> None:
         predictions = logits.argmax(1)
-        log_probabilities = logits - logits.max(1, keepdims=True)
-        log_probabilities -= np.log(np.exp(log_probabilities).sum(1, keepdims=True))
+        log_probabilities = log_softmax(logits)
         losses = -log_probabilities[np.arange(len(targets)), targets]
         self._add(losses, predictions=predictions, targets=targets, scores=logits)
         np.add.at(self._confusion, (targets, predictions), 1)
@@ -71,7 +71,7 @@ class ClassificationEvaluation(Evaluation):
             self._remember(float(losses[index]), rows[index], self._labels[targets[index]], predicted)
 
     def _multi(self, logits: np.ndarray, targets: np.ndarray, rows: Sequence[int]) -> None:
-        probabilities = 1 / (1 + np.exp(-logits))
+        probabilities = sigmoid(logits)
         predictions = (probabilities >= self._thresholds).astype(np.int64)
         losses = (np.logaddexp(0, logits) - targets * logits).mean(1)
         self._add(losses, predictions=predictions, targets=targets.astype(np.int64), scores=logits)

@@ -9,7 +9,7 @@ import numpy as np
 
 from et_core.errors import ConfigError
 from et_core.interfaces import Row
-from et_core.registry import close_names
+from et_core.registry import did_you_mean
 
 MODES = ("single-label", "multi-label", "regression")
 _FEW_NUMBERS = 10
@@ -78,10 +78,8 @@ class Labels:
             return self.names.index(name)
         except ValueError:
             pass
-        close = close_names(name, self.names, count=1)
-        suggestion = f" Did you mean {close[0]!r}?" if close else ""
         shown = ", ".join(self.names[:20]) + (f" and {len(self.names) - 20} more" if len(self.names) > 20 else "")
-        raise row.error("label", f"holds {name!r}.\nKnown labels: {shown}.{suggestion}")
+        raise row.error("label", f"holds {name!r}.\nKnown labels: {shown}.{did_you_mean(name, self.names)}")
 
     def _split(self, row: Row) -> list[str]:
         value = row["label"]

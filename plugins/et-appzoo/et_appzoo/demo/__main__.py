@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.table import Table
 
 import et_core as et
 from et_appzoo.demo import write_demo
+from et_core.log import show_log
 from et_core.report import metrics_table
 
 SENTENCES = (
@@ -27,7 +27,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="minilm-l6-en@zoo", help="model reference (default: %(default)s)")
     arguments = parser.parse_args()
-    logging.basicConfig(format="%(message)s")
+    show_log()
     console = Console()
     try:
         _run(arguments.folder, arguments.model, console)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from et_core import api
 from et_core.errors import (
     ArtifactError,
     CheckpointError,
@@ -23,51 +22,7 @@ from et_core.errors import (
     RunFolderError,
     UnknownNameError,
 )
-from et_core.inference import Run
-
-ROWS = "".join(
-    f"{word} film {i}\t{label}\n" for i in range(6) for word, label in (("good", "positive"), ("bad", "negative"))
-)
-HEADER = "text\tlabel\n"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work where train.tsv lies, so that messages hold no long paths."""
-    monkeypatch.chdir(tmp_path)
-    Path("train.tsv").write_text(HEADER + ROWS, "utf-8")
-    return tmp_path
-
-
-def train(settings: dict[str, Any] | None = None, *, resume: bool = False) -> Run:
-    """Nine steps on train.tsv, in 50 ms, with a checkpoint after steps 3, 6 and 9."""
-    config = {
-        "app": "classification",
-        "model": "bert-tiny-random",
-        "data": {"train": "train.tsv"},
-        "train": {
-            "epochs": 3,
-            "batch_size": 4,
-            "precision": "fp32",
-            "lr": 1e-3,
-            "checkpoint_every": 3,
-            "keep_checkpoints": 5,
-        },
-        "output": "run",
-    }
-    return api.train(config, settings, resume=resume, progress=False)
-
-
-def refused(error: type[EtError], settings: dict[str, Any] | None = None, *, resume: bool = False) -> str:
-    with pytest.raises(error) as caught:
-        train(settings, resume=resume)
-    return str(caught.value)
-
-
-def unfinish(run: Path) -> None:
-    """Make of a finished run what a kill after its last checkpoint leaves."""
-    (run / "results.json").unlink()
-    shutil.rmtree(run / "model")
+from tests.bad_input.tools import HEADER, ROWS, refused, train, unfinish
 
 
 @pytest.fixture
@@ -143,7 +98,7 @@ def test_unknown_label_in_dev_names_file_line_and_column() -> None:
         ),
         (
             {"model.num_layer": 1},
-            r"model.num_layer is not an argument of BertBackbone \(et-bert [\d.]+\). Did you mean 'num_layers'\? .*",
+            r"model.num_layer is not an argument of bert \(et-bert [\d.]+\). Did you mean 'num_layers'\? .*",
         ),
         (
             {"strategy": "ddp", "strategy.proceses": 2},
@@ -276,8 +231,8 @@ def test_resume_with_other_settings_or_data_is_refused_and_changes_nothing(stopp
     original = Path("train.tsv").read_text("utf-8")
     Path("train.tsv").write_text(original + "one more\tpositive\n", "utf-8")
     assert refused(CheckpointError, resume=True) == (
-        "run/checkpoints/step-000009 was written for other training data than train.tsv holds now.\n"
-        "Restore the data, or start anew with another output=..."
+        "run/checkpoints/step-000009 was written with other training data than there is now.\n"
+        "Restore the training data, or start anew with another output=..."
     )
     assert Path("run/config.yaml").read_text("utf-8") == config
     Path("train.tsv").write_text(original, "utf-8")
@@ -337,19 +292,3 @@ def test_full_device_while_predicting_is_told() -> None:
     with pytest.raises(RunFolderError) as caught:
         run.predict_file("train.tsv", "/dev/full", output_format="jsonl")
     assert str(caught.value) == "disk full while writing /dev/full. Free some space, or write elsewhere."
-
-
-def test_bad_row_while_predicting_is_told_or_skipped() -> None:
-    run = train()
-    Path("new.tsv").write_text("text\tid\ngood film\t1\nshort\nbad film\t3\n", "utf-8")
-    with pytest.raises(DataError, match=r"^new\.tsv line 3: 1 field where the header has 2"):
-        run.predict_file("new.tsv", "out.jsonl")
-    assert not list(Path().glob("out*"))
-    written = run.predict_file("new.tsv", "out.jsonl", on_bad_row="skip")
-    assert (written.rows, written.skipped, written.skipped_file) == (2, 1, "out.jsonl.skipped.jsonl")
-    assert [json.loads(line)["id"] for line in Path("out.jsonl").read_text("utf-8").splitlines()] == ["1", "3"]
-    (skipped,) = Path("out.jsonl.skipped.jsonl").read_text("utf-8").splitlines()
-    assert json.loads(skipped)["where"] == "new.tsv line 3"
-    with pytest.raises(ConfigError, match=r"^--keep: the input has no column 'name'\. Columns: text, id\.$"):
-        run.predict_file("new.tsv", "kept.jsonl", keep=["name"], on_bad_row="skip")
-    assert not list(Path().glob("kept*"))

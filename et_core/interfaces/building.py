@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from et_core.config import ComponentConfig, check_arguments
+from et_core.interfaces.app import App
+from et_core.interfaces.artifact import Artifact
+from et_core.interfaces.backbone import Backbone
+from et_core.interfaces.model import Model
+from et_core.interfaces.tokenizer import Tokenizer
+from et_core.registry import registry
+
+
+def build_component(kind: str, config: ComponentConfig, *, where: str, **given: Any) -> Any:
+    """Build what *config* names among the *kind* ("apps", "strategies", ...), with its options and *given* keywords.
+
+    *where* is the config's section, for messages. ConfigError for an option that the component does not take.
+    """
+    options = check_options(kind, config, where=where, given=given)
+    return registry(kind).get(config.name)(**given, **options)
+
+
+def check_options(kind: str, config: ComponentConfig, *, where: str, given: Iterable[str] = ()) -> dict[str, Any]:
+    """The options of *config*, converted to what the component takes besides what is *given* to it."""
+    return _checked(kind, config.name, registry(kind).get(config.name), config.options, where=where, given=given)
+
+
+def check_backbone_options(family: str, options: Mapping[str, Any]) -> Any:
+    """A user's *options* as the ``Options`` of the backbone *family*; ConfigError for one that it does not take."""
+    options_class = registry("backbones").get(family).Options
+    return options_class(**_checked("backbones", family, options_class, options, where="model"))
+
+
+def build_backbone(
+    family: str, options: Mapping[str, Any], *, tokenizer: Tokenizer, artifact: Artifact | None = None
+) -> Backbone:
+    """Build the backbone *family* with a user's *options* and, where given, the config and weights of *artifact*."""
+    checked = check_backbone_options(family, options)
+    backbone: Backbone = registry("backbones").get(family).build(checked, tokenizer=tokenizer, artifact=artifact)
+    backbone.family, backbone.options = family, dict(options)
+    return backbone
+
+
+def build_model(backbone: Backbone, apps: Mapping[str, App]) -> Model:
+    """A model with the head of each task's app; what none of the heads needs of *backbone* is dropped."""
+    heads = {task: app.head().build(backbone) for task, app in apps.items()}
+    backbone.restrict(frozenset[str]().union(*(head.needs for head in heads.values())))
+    return Model(backbone, heads)
+
+
+def _checked(
+    kind: str,
+    name: str,
+    target: Callable[..., Any],
+    options: Mapping[str, Any],
+    *,
+    where: str,
+    given: Iterable[str] = (),
+) -> dict[str, Any]:
+    owner = f"{name} ({registry(kind).find(name).provider})"
+    return check_arguments(target, options, where=where, owner=owner, given=tuple(given))

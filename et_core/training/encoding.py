@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from et_core.config import RunConfig
+from et_core.data import ExampleStore, Rows, cached_store, encode_rows
+from et_core.interfaces import App, Example, Row, Strategy, Tokenizer
+
+
+class Encoder:
+    """Encodes rows once: the main process writes the store, the others wait for it."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        app: App,
+        tokenizer: Tokenizer,
+        *,
+        accepts: frozenset[str],
+        encoding: dict[str, Any],
+        strategy: Strategy,
+    ) -> None:
+        """*encoding* holds ``max_length`` and ``truncation``."""
+        self._app = app
+        self._tokenizer = tokenizer
+        self._accepts = accepts
+        self._encoding = encoding
+        self._strategy = strategy
+        self._skip_bad = config.data.on_bad_row == "skip"
+        self._key = {
+            "app": [config.app.name, config.app.options, app.state(), code_fingerprint(type(app))],
+            "tokenizer": tokenizer.fingerprint(),
+            "encoding": encoding,
+            "accepts": sorted(accepts),
+        }
+
+    def __call__(self, rows: Rows) -> ExampleStore:
+        key = {**self._key, "rows": rows.fingerprint()}
+
+        def build() -> Iterator[list[Example]]:
+            return encode_rows(rows, self._encode, skip_bad=self._skip_bad)
+
+        if not self._strategy.is_main:
+            self._strategy.barrier()
+            return cached_store(key, build)
+        # Which rows are bad is only learned by encoding them, so that a kept store would hide them from the report.
+        store = cached_store(key, build, reuse=not self._skip_bad)
+        self._strategy.barrier()
+        return store
+
+    def _encode(self, rows: Sequence[Row]) -> list[Example]:
+        return self._app.encode(rows, self._tokenizer, accepts=self._accepts, **self._encoding)
+
+
+def code_fingerprint(cls: type) -> str:
+    """A digest of the source that *cls* and its bases come from: their packages' folders, or their single files.
+
+    A version number would not do: it stays the same while a plugin is being written.
+    """
+    files: set[Path] = set()
+    for base in cls.__mro__[:-1]:
+        if base.__module__ in ("abc", "typing"):
+            continue
+        file = Path(inspect.getfile(base))
+        files |= set(file.parent.rglob("*.py")) if (file.parent / "__init__.py").is_file() else {file}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
