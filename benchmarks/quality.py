@@ -142,7 +142,7 @@ def run_trainer(task: Task, seed: int, data: Path, precision: str) -> dict[str, 
         trainer.train()
         seconds = time.perf_counter() - start
         metrics = score(trainer.predict(encoded(read_rows(data / task.report_on))))
-    return {**{name: metrics[name] for name in task.metrics}, "seconds": round(seconds, 1)}
+    return {**{name: float(metrics[name]) for name in task.metrics}, "seconds": round(seconds, 1)}
 
 
 def train_and_dev(task: Task, seed: int, data: Path, dev: Any) -> tuple[list[list[str]], list[list[str]]]:

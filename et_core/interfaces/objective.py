@@ -56,8 +56,8 @@ class Objective(nn.Module, ABC):
     """What a training step minimises. The strategy wraps it whole, so parameters of its own are synchronised too.
 
     Built with the keywords *model* (Model), *losses* and *apps* (Loss and App by task) and *tokenizer* (Tokenizer), of
-    which a class takes what it needs and leaves the others to ``**rest``. Its further keyword arguments are the settings
-    that may stand under ``objective:`` in a config.
+    which a class takes what it needs and leaves the others to ``**rest``. Its further keyword arguments are the
+    settings that may stand under ``objective:`` in a config.
     """
 
     static_graph: bool = True
