@@ -37,6 +37,8 @@ def main() -> None:
         report("et plugins list, 10 more, 5 broken", [*ET, "plugins", "list"], rounds, more)
         predict = [*ET, "predict", str(run), "--input", str(rows), "--output", "-", "--precision", "fp32"]
         report("first prediction, minilm-l6-en", predict, 3)
+        # What any program that builds a BERT with transformers pays.
+        report("from transformers import BertModel", [sys.executable, "-c", "from transformers import BertModel"], 3)
     for arguments in (["--help"], ["plugins", "list"]):
         print(f"et {' '.join(arguments)} imports {', '.join(loaded(arguments)) or 'none'} of {', '.join(HEAVY)}")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from et_core.config import RunConfig, load_config, to_dict
 from et_core.config.schema import is_rows
@@ -179,10 +179,10 @@ def _make_plugin_files_absolute(config: RunConfig) -> None:
 
 
 def _as_yaml(config: RunConfig) -> str:
+    """As OmegaConf writes it, which reads it again: YAML's own rules would leave a label "1e5" without quotes."""
     values = to_dict(config)
     for name in ("train", "dev"):
         rows = getattr(config.data, name)
         if is_rows(rows) and isinstance(rows, Sized):
             values["data"][name] = f"(in memory, {len(rows)} rows)"
-    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
-    return text
+    return OmegaConf.to_yaml(OmegaConf.create(values))

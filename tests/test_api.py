@@ -55,6 +55,15 @@ def test_five_lines_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert math.isclose(sum(prediction.probabilities.values()), 1, abs_tol=1e-5)
 
 
+def test_labels_that_look_like_numbers_stay_text_in_the_run_folder(tmp_path: Path) -> None:
+    labels = ["1e5", "0.50"]
+    rows = [{"text": row["sentence"], "label": labels[number % 2]} for number, row in enumerate(ROWS)]
+    config = {"app": {"name": "classification", "labels": labels}, "model": "bert-tiny-random"}
+    run = et.train(config, {"data.train": rows, "output": tmp_path / "run"}, progress=False)
+    assert run.config.app.options["labels"] == labels
+    assert run.predict(["good"])[0].prediction in labels
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:datasets.*")
 def test_rows_in_memory_of_any_kind_train_the_same_model(tsv: Path, tmp_path: Path) -> None:
     import datasets

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from et_core.config import DataConfig
 from et_core.errors import ConfigError, DataError
 from et_core.registry import close_names, join_or
 
@@ -28,6 +29,17 @@ class ReadOptions:
     on_bad_row: str = "stop"
     remedy: str = "Correct the row, or leave such rows out with data.on_bad_row=skip."
     """What a bad row's error advises."""
+
+    @classmethod
+    def of(cls, data: DataConfig) -> ReadOptions:
+        """The options that a run's config says."""
+        return cls(
+            columns=data.columns,
+            header=data.header,
+            column_names=tuple(data.column_names),
+            separator=data.separator,
+            on_bad_row=data.on_bad_row,
+        )
 
     def check(self) -> None:
         """ConfigError where the options contradict each other."""

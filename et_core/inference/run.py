@@ -169,11 +169,9 @@ class Run:
         data = self.config.data
         roles = {name: role for name, role in self._app.roles.items() if targets or not role.target}
         chosen = {**data.columns, **(columns or {})}
-        options = ReadOptions(
+        options = dataclasses.replace(
+            ReadOptions.of(data),
             columns={role: column for role, column in chosen.items() if role in roles or role not in self._app.roles},
-            header=data.header,
-            column_names=tuple(data.column_names),
-            separator=data.separator,
             on_bad_row=on_bad_row or data.on_bad_row,
             remedy=remedy,
         )

@@ -150,17 +150,6 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     return Parts(bundle, app, artifact, train_rows, dev_rows, stores[train_rows], dev)
 
 
-def read_options(config: RunConfig) -> ReadOptions:
-    data = config.data
-    return ReadOptions(
-        columns=data.columns,
-        header=data.header,
-        column_names=tuple(data.column_names),
-        separator=data.separator,
-        on_bad_row=data.on_bad_row,
-    )
-
-
 def _check_fit(config: RunConfig, app: App, backbone: type[Backbone], artifact: Artifact) -> None:
     check_backbone_options(artifact.family, config.model.options)
     missing = app.needs - backbone.provides
@@ -173,7 +162,7 @@ def _check_fit(config: RunConfig, app: App, backbone: type[Backbone], artifact: 
 
 
 def _open(config: RunConfig, app: App) -> tuple[Rows, Rows | None]:
-    data, options = config.data, read_options(config)
+    data, options = config.data, ReadOptions.of(config.data)
     train = open_rows(data.train, options, roles=app.roles, need_targets=True)
     dev: Rows | None = None
     if isinstance(data.dev, (int, float)) and not isinstance(data.dev, bool):
