@@ -20,10 +20,20 @@ class Layer(nn.Module):
 LAYER = Layer()
 
 
-def states(dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def states(dtype: torch.dtype = torch.float32, *, length: int = 9) -> list[Tensor]:
     """Query, key and value [B, heads, L, d]."""
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(3, 4, 9, 8, generator=generator).to(dtype) for _ in range(3)]
+    return [torch.randn(3, 4, length, 8, generator=generator).to(dtype) for _ in range(3)]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [1, 128, 129])
+def test_short_and_long_texts_and_causal_layers_are_as_torch_has_them(length: int, causal: bool) -> None:
+    layer = Layer()
+    layer.is_causal = causal
+    found, _ = attention(layer, *states(length=length), None)
+    expected, _ = sdpa_attention_forward(layer, *states(length=length), None)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def boolean_mask() -> Tensor:
