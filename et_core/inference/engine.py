@@ -12,6 +12,8 @@ from et_core.data.batches import split_by_budget
 from et_core.data.padding import collate
 from et_core.interfaces import Example, Model
 
+TOKEN_BUDGETS = {"cpu": 2048}
+"""Padded tokens of a forward pass by type of device: on a CPU what stays in its cache, elsewhere what follows."""
 TOKEN_BUDGET = 8192
 
 
@@ -24,15 +26,15 @@ class Engine:
         *,
         pad_id: int,
         device: torch.device,
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int | None = None,
         task: str = "main",
         context: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """*context* surrounds each forward pass (autocast); it has to be reusable."""
+        """*token_budget* is by device without one. *context* surrounds each forward pass (autocast), over and over."""
         self._model = model
         self._pad_id = pad_id
         self._device = device
-        self._token_budget = token_budget
+        self._token_budget = token_budget or TOKEN_BUDGETS.get(device.type, TOKEN_BUDGET)
         self._task = task
         self._context = context or contextlib.nullcontext()
 

@@ -11,8 +11,6 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from et_core.training.dropout import dropout as fast_dropout
 
 NAME = "et-sdpa"
-_SHORT = 128
-"""Tokens, up to which the fused kernel was slower on every length that was measured."""
 
 
 def attention(
@@ -26,13 +24,11 @@ def attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled dot-product attention over [B, heads, L, d]; on a CPU as products one by one, where that is faster.
+    """Scaled dot-product attention over [B, heads, L, d]; on a CPU that trains, with the cheaper dropout.
 
-    In training that is always so, as torch has no fused kernel with dropout there; it uses the cheaper dropout. Without
-    dropout it is so for short texts, as the fused kernel gains only from scores that leave the cache.
+    There torch has no fused kernel with dropout and computes the same products one by one.
     """
-    fused = dropout == 0.0 and query.shape[-2] > _SHORT
-    if fused or query.device.type != "cpu" or getattr(module, "is_causal", False):
+    if dropout == 0.0 or query.device.type != "cpu" or getattr(module, "is_causal", False):
         output: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
