@@ -12,7 +12,7 @@ def normalize(distribution: str) -> str:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts "bert-2" before "bert-10"."""
+    """Sorts "name-2" before "name-10"."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -25,7 +25,7 @@ def close_names(name: str, known: Iterable[str], *, count: int = 2, cutoff: floa
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:
-    """ " Did you mean 'bert'?", to follow a sentence that refuses *name*; empty if nothing *known* is like it."""
+    """ " Did you mean 'this'?", to follow a sentence that refuses *name*; empty if nothing *known* is like it."""
     close = close_names(name, known, count=count)
     return f" Did you mean {join_or(close)}?" if close else ""
 

@@ -11,7 +11,6 @@ from et_core.errors import ConfigError
 from et_core.interfaces import Row
 from et_core.registry import did_you_mean
 
-MODES = ("single-label", "multi-label", "regression")
 _FEW_NUMBERS = 10
 _MANY_NUMBERS = 50
 
