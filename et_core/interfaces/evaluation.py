@@ -51,6 +51,10 @@ class Evaluation(ABC):
         found = registry("metrics")
         return bool(found.get(name).higher_is_better) if name in found else name != "loss"
 
+    def notes(self) -> list[str]:
+        """What a reader of the figures should know before trusting them, a sentence each."""
+        return []
+
     @abstractmethod
     def figures(self, read: Callable[[Sequence[int]], list[Row]]) -> list[Figure]:
         """What the report shows; *read* fetches rows of the set by their index."""

@@ -155,6 +155,8 @@ class _Run:
         evaluation = self._evaluate()
         if self._parts.app.calibrate(evaluation):
             evaluation = self._evaluate()
+        for text in evaluation.notes():
+            self._note(text)
         return evaluation, evaluation.metrics()
 
     def outcome(

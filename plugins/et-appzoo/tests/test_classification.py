@@ -276,6 +276,22 @@ def test_figures_add_up_and_show_the_worst_errors_first() -> None:
     assert metrics["loss"] == pytest.approx(float(losses.mean()), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("targets", "logits", "told"),
+    [
+        ([0, 1, 1], [[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]], True),
+        ([0, 1, 1], [[0.0, 1.0], [1.0, 0.0], [0.0, 3.0]], False),
+        ([1, 1, 1], [[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]], False),
+    ],
+)
+def test_a_model_that_always_says_the_same_is_told(targets: list[int], logits: list[list[float]], told: bool) -> None:
+    evaluation = fitted(["bad", "good"]).evaluation()
+    evaluation.update({"logits": np.array(logits)}, [example(target, row) for row, target in enumerate(targets)])
+    notes = evaluation.notes()
+    assert len(notes) == told
+    assert all("every dev row is predicted as 'good'" in note for note in notes)
+
+
 def test_figures_of_several_labels_and_of_numbers() -> None:
     app = fitted(["a,b"], mode="multi-label")
     targets = RNG.integers(0, 2, (300, 2))

@@ -46,6 +46,13 @@ class ClassificationEvaluation(Evaluation):
         figures = {name: metric.compute() for name, metric in self._metrics.items()}
         return {**figures, "loss": self._loss / self._rows if self._rows else float("nan")}
 
+    def notes(self) -> list[str]:
+        predicted = self._confusion.sum(0)
+        if self._mode != "single-label" or np.count_nonzero(predicted) != 1 or np.count_nonzero(self._confusion) == 1:
+            return []
+        label = self._labels[int(predicted.argmax())]
+        return [f"every dev row is predicted as {label!r}: train longer, with a higher train.lr, or on more rows"]
+
     def figures(self, read: Callable[[Sequence[int]], list[Row]]) -> list[Figure]:
         figures: list[Figure] = []
         if self._mode == "single-label":
