@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +137,7 @@ class InTurn:
     def steps_per_epoch(self) -> int:
         return sum(split.steps_per_epoch for split in self._splits)
 
-    def turns(self, step: int) -> Iterator[Turn]:
+    def turns(self, step: int) -> Generator[Turn]:
         count = len(self._splits)
         with contextlib.ExitStack() as stack:
             feeds = []

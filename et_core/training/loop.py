@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,8 +99,7 @@ class Loop:
         self._prepared.objective.train()
         with StopOnSignal() as stop, contextlib.ExitStack() as stack:
             for feed in feeds.values():
-                if isinstance(feed, Generator):
-                    stack.callback(feed.close)
+                stack.callback(feed.close)
             stopping = False
             while position.step < self._plan.total_steps and not self._out_of_patience(position):
                 stopping = self._step(position.step, feeds, interval, stop)

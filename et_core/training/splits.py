@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,8 +29,11 @@ class Split(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def turns(self, step: int) -> Iterator[Turn]:
-        """Endlessly, from the step number *step* on: the same for the same step, whenever training began."""
+    def turns(self, step: int) -> Generator[Turn]:
+        """Endlessly, from the step number *step* on: the same for the same step, whenever training began.
+
+        Closed when training ends, so that what works ahead can stop.
+        """
 
 
 def share_out(count: int, shares: Mapping[str, float], *, seed: int) -> dict[str, np.ndarray]:
@@ -74,7 +77,7 @@ class StoreSplit:
     def steps_per_epoch(self) -> int:
         return len(self._order)
 
-    def turns(self, step: int) -> Iterator[Turn]:
+    def turns(self, step: int) -> Generator[Turn]:
         # Collated a few steps ahead in a thread, so that the device never waits for padding.
         with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
             ahead: deque[Future[Turn]] = deque()
