@@ -12,14 +12,13 @@ from et_core.report.tables import headline_split, metric_names, number
 from et_core.runfolder import write_text
 
 # The Hub knows licences by its own ids; anything else has to be declared as "other", with its name beside it.
-_HUB_LICENSES = frozenset(
-    """
-    apache-2.0 mit bsd-2-clause bsd-3-clause isc mpl-2.0 zlib unlicense bsl-1.0 ecl-2.0 agpl-3.0 gpl-2.0 gpl-3.0
-    lgpl-2.1 lgpl-3.0 epl-2.0 eupl-1.2 afl-3.0 artistic-2.0 cc0-1.0 cc-by-2.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0
-    cc-by-sa-4.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nc-nd-4.0 openrail
-    bigscience-openrail-m gemma llama2
-    """.split()
-)
+_HUB_LICENSES = {
+    "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "zlib", "unlicense", "bsl-1.0",
+    "ecl-2.0", "agpl-3.0", "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "epl-2.0", "eupl-1.2", "afl-3.0",
+    "artistic-2.0", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0",
+    "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "openrail",
+    "bigscience-openrail-m", "gemma", "llama2",
+}  # fmt: skip
 _HUB_METRICS = {
     "accuracy": "accuracy", "f1": "f1", "precision": "precision", "recall": "recall", "mcc": "matthews_correlation",
     "auc": "roc_auc", "pearson": "pearsonr", "spearman": "spearmanr", "mse": "mse", "mae": "mae",
