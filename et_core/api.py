@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
+import logging
 import platform
 import sys
 from collections.abc import Mapping, Sequence, Sized
@@ -14,13 +16,16 @@ from omegaconf import OmegaConf
 
 from et_core.config import RunConfig, load_config, to_dict
 from et_core.config.schema import is_rows
+from et_core.errors import CheckpointError
 from et_core.inference import Run
 from et_core.interfaces import Artifact, Model
 from et_core.registry import ModelRef
 from et_core.report import ReportData, write_card, write_report
-from et_core.runfolder import RunFolder, write_json, write_text
+from et_core.runfolder import Checkpoints, RunFolder, write_json, write_text
 from et_core.sources import resolve as resolve_ref
-from et_core.training import Outcome, build_strategy, check_config, train_worker
+from et_core.training import Outcome, build_strategy, check_config, refuse_other_run, train_worker
+
+log = logging.getLogger("et")
 
 
 def train(
@@ -33,18 +38,21 @@ def train(
     """Train, and return the finished run.
 
     *config* is a YAML file or nested values; *overrides* ``{"train.epochs": 1}`` or ``["train.epochs=1"]``. With
-    *resume* a run that was stopped goes on from its newest checkpoint; one that is finished is only loaded. *progress*
-    shows a bar or lines on standard error; None shows it on a terminal.
+    *resume* a run that was stopped goes on from its newest checkpoint, without *config* by the settings in its folder;
+    one that is finished is only loaded, if it was trained with the same settings. *progress* shows a bar or lines on
+    standard error; None shows it on a terminal.
     """
     run_config = load_config(config, overrides).config
-    run_config.output = run_config.output or _default_output(config, run_config)
+    path = Path(run_config.output or _default_output(config, run_config))
+    folder = RunFolder(path)
+    if resume and config is None and folder.config_file.is_file():
+        run_config = load_config(folder.config_file, overrides).config
+    run_config.output = str(path)
     _make_plugin_files_absolute(run_config)
     check_config(run_config)
     strategy = build_strategy(run_config)
-    path = Path(run_config.output)
-    folder = RunFolder(path)
     if resume and folder.results_file.exists():
-        return Run.load(path)
+        return _finished(folder, run_config)
     if strategy.is_main:
         folder = RunFolder.create(path, resume=resume)
         if not folder.has_checkpoint():  # else the settings are checked against its own first
@@ -57,6 +65,20 @@ def train(
             folder.discard_unstarted()
         raise
     return Run.load(path)
+
+
+def _finished(folder: RunFolder, config: RunConfig) -> Run:
+    run = Run.load(folder.path)
+    loaded = None
+    with contextlib.suppress(CheckpointError):
+        loaded = Checkpoints(folder.checkpoints).newest()
+    if loaded:
+        # config.yaml names the model in full, the checkpoint as it was written.
+        if config.model.ref == run.config.model.ref:
+            config.model.ref = loaded.state["config"]["model.ref"]
+        refuse_other_run(loaded, config, {})
+    log.info("%s is finished already: there is nothing left to train", folder.path)
+    return run
 
 
 def load(path: str | Path, *, precision: str = "auto") -> Run:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import et_core as et
-from et_core.errors import DataError, EtError
+from et_core.errors import CheckpointError, ConfigError, DataError, EtError, RunFolderError
 
 ROWS = [
     {"sentence": f"{word} film {i}", "y": label}
@@ -94,6 +94,9 @@ def test_rows_that_can_be_read_only_once_are_refused(tmp_path: Path) -> None:
 
 
 def test_predict_takes_texts_and_rows_by_role_or_column_and_needs_no_labels(run: et.Run) -> None:
+    import numpy as np
+    import pandas as pd
+
     texts = [row["sentence"] for row in ROWS]
     by_text = run.predict(texts)
     assert len(by_text) == len(ROWS)
@@ -102,6 +105,8 @@ def test_predict_takes_texts_and_rows_by_role_or_column_and_needs_no_labels(run:
     assert run.predict([{"text": text, "label": "unheard of"} for text in texts]) == by_text
     assert run.predict([(text,) for text in texts]) == by_text
     assert run.predict(texts[::-1]) == by_text[::-1]
+    assert run.predict(text for text in texts) == by_text
+    assert run.predict(pd.Series(texts)) == run.predict(np.array(texts)) == by_text
     assert run.predict([]) == []
 
 
@@ -122,6 +127,8 @@ def test_predict_takes_pairs(tmp_path: Path) -> None:
 def test_one_bare_text_is_refused(run: et.Run) -> None:
     with pytest.raises(DataError, match=r"^predict takes a list of texts: write \[text\] for one\.$"):
         run.predict("a good film")
+    with pytest.raises(DataError, match=r"^predict takes a list: write \[text, text\] for two texts"):
+        run.predict(("a good film", "a bad film"))
 
 
 def test_loaded_run_predicts_and_measures_as_the_run_that_trained(run: et.Run, tsv: Path) -> None:
@@ -165,8 +172,49 @@ def test_all_input_columns_are_kept_unless_some_are_chosen(run: et.Run, tsv: Pat
     assert list(read(tmp_path / "none.jsonl")[0]) == ["prediction", "probabilities"]
     renamed = tmp_path / "renamed.jsonl"
     renamed.write_text(json.dumps({"body": ROWS[0]["sentence"]}) + "\n", "utf-8")
-    run.predict_file(renamed, tmp_path / "renamed.out.jsonl", columns={"text": "body"})
+    run.predict_file(renamed, tmp_path / "renamed.out.jsonl", {"data.columns.text": "body"})
     assert read(tmp_path / "renamed.out.jsonl")[0]["prediction"] == read(tmp_path / "all.jsonl")[0]["prediction"]
+
+
+def test_a_finished_run_is_loaded_again_unless_the_settings_differ(
+    run: et.Run, tsv: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "et")
+    same = {"data.train": tsv, "data.dev": tsv, "output": run.path}
+    again = et.train(SETTINGS, same, resume=True, progress=False)
+    assert again.metrics == run.metrics
+    assert caplog.messages[-1] == f"{run.path} is finished already: there is nothing left to train"
+    assert et.train(None, {"output": run.path}, resume=True).metrics == run.metrics
+    with pytest.raises(CheckpointError, match=r"other settings:\n  train\.lr: 0\.001 then, 1\.0 now"):
+        et.train(SETTINGS, {**same, "train.lr": 1.0}, resume=True, progress=False)
+
+
+def test_files_may_be_read_otherwise_than_in_training(run: et.Run, tmp_path: Path) -> None:
+    file = tmp_path / "other.csv"
+    file.write_text(f"body;y\n{ROWS[0]['sentence']};{ROWS[0]['y']}\n", "utf-8")
+    reading = ["data.columns.text=body", "data.separator=;"]
+    assert run.predict_file(file, tmp_path / "out.jsonl", reading).rows == 1
+    assert run.evaluate(file, reading).keys() == run.metrics.keys()
+    with pytest.raises(
+        ConfigError, match=r"^train\.lr has no effect on a finished run\. What can be set here: data\.col"
+    ):
+        run.evaluate(file, {"train.lr": 1})
+    with pytest.raises(ConfigError, match=r"^data\.seperator is not a setting\. Did you mean data\.separator\?"):
+        run.predict_file(file, tmp_path / "out.jsonl", ["data.seperator=;"])
+
+
+def test_predictions_do_not_replace_their_own_input(run: et.Run, tsv: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.tsv").symlink_to(tsv)
+    before = tsv.read_bytes()
+    with pytest.raises(RunFolderError, match=r"link\.tsv is the input itself, which would be lost"):
+        run.predict_file(tsv, tmp_path / "link.tsv")
+    assert tsv.read_bytes() == before
+
+
+def test_a_run_told_to_train_in_fp32_predicts_in_it(run: et.Run, tsv: Path, tmp_path: Path) -> None:
+    assert run.config.train.precision == "fp32"
+    assert et.load(run.path).predict_file(tsv, tmp_path / "out.jsonl").precision == "fp32"
+    assert et.load(run.path, precision="bf16").predict_file(tsv, tmp_path / "out.jsonl").precision == "bf16"
 
 
 def test_predictions_pass_through_standard_input_and_output(run: et.Run) -> None:

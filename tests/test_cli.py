@@ -66,6 +66,7 @@ def test_unknown_command_is_answered_with_the_nearest() -> None:
     shown = et("trian", code=2).stderr
     assert "there is no command 'trian'. Did you mean 'train'? Commands: train, evaluate, predict," in shown
     assert "No such option '--resum'. Did you mean '--resume'?" in et("train", "--resum", code=2).stderr
+    assert "Settings are written without dashes, such as train.lr=3e-5" in et("train", "--lr", "3", code=2).stderr
 
 
 def test_plugins_are_listed_shown_and_checked() -> None:

@@ -54,6 +54,12 @@ def test_file_is_read_with_its_types(sample: Path) -> None:
     assert config.train.batch_size == 8
 
 
+def test_a_file_of_data_is_not_taken_for_a_config(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text("text\tlabel\n", "utf-8")
+    assert refused(path, []).startswith(f"{path} is a file of data, not a config. Name it as data.train={path}")
+
+
 @pytest.mark.parametrize(
     ("override", "path", "value"),
     [
@@ -66,6 +72,11 @@ def test_file_is_read_with_its_types(sample: Path) -> None:
         ("data.columns={text: sentence}", "data.columns", {"text": "sentence"}),
         ("data.columns.text=sentence", "data.columns", {"text": "sentence"}),
         ("data.train=a=b.tsv", "data.train", "a=b.tsv"),
+        ("data.separator=|", "data.separator", "|"),
+        ("data.separator=,", "data.separator", ","),
+        ("data.separator=;", "data.separator", ";"),
+        ("data.separator= ", "data.separator", " "),
+        ("data.separator=~", "data.separator", None),
         ("metrics=[accuracy, mcc]", "metrics", ["accuracy", "mcc"]),
     ],
 )
@@ -229,7 +240,10 @@ def test_unknown_key_is_answered_with_the_nearest_one(override: str, message: st
         ("app.name=[1]", "app.name is [1]: expected text."),
         ("train.lr", "'train.lr' is not an override. Write key=value, such as train.epochs=1."),
         ("data.train=${x", "'data.train=${x': no viable alternative at input '${x'"),
-        ("train.freeze=[a", "'train.freeze=[a': the value is not valid YAML. Put it in quotes."),
+        (
+            "train.freeze=[a",
+            "'train.freeze=[a': the value is not valid YAML. Put it in quotes of its own: 'train.freeze=\"...\"'.",
+        ),
     ],
 )
 def test_wrong_value_is_told_with_its_path(override: str, message: str) -> None:

@@ -79,6 +79,10 @@ def main() -> None:
         sys.exit(cli(arguments, prog_name="et", standalone_mode=False))
     except click.exceptions.Abort:
         sys.exit(130)
+    except click.NoSuchOption as error:
+        error.show()
+        click.echo("Settings are written without dashes, such as train.lr=3e-5; et config shows them all.", err=True)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from et_core._json import finite
-from et_core.errors import ConfigError
 from et_core.log import show_log as show_log
 
 json_option: Callable[..., Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -30,28 +29,13 @@ def config_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def columns_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--columns",
-        multiple=True,
-        metavar="ROLE=COLUMN",
-        help="Which column plays a role, where it differs from training.",
-    )(command)
-
-
-def bad_rows_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    choice = click.Choice(["stop", "skip"])
-    return click.option("--on-bad-row", type=choice, help="What to do with rows that cannot be used.")(command)
-
-
-def parse_columns(pairs: Iterable[str]) -> dict[str, str] | None:
-    columns = {}
-    for pair in pairs:
-        role, equals, column = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--columns {pair!r}: write ROLE=COLUMN, such as text=sentence.")
-        columns[role] = column
-    return columns or None
+def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """RUN [data.KEY=VALUE]..., handed to *command* as ``run`` and ``overrides``, and --precision."""
+    choice = click.Choice(["auto", "fp32", "bf16"])
+    said = "auto is fp32 for a run that was told to train in it, else what is faster here."
+    command = click.option("--precision", type=choice, default="auto", show_default=True, help=said)(command)
+    command = click.argument("overrides", nargs=-1, metavar="[data.KEY=VALUE]...")(command)
+    return click.argument("run")(command)
 
 
 def print_json(value: Any) -> None:

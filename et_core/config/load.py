@@ -14,6 +14,7 @@ from et_core.config.validate import build_config
 from et_core.errors import ConfigError
 
 Overrides = Mapping[str, Any] | Sequence[str]
+_DATA = (".tsv", ".csv", ".jsonl", ".parquet", ".arrow", ".gz")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[dict[str, Any]
     if isinstance(source, Mapping):
         return dict(source), dict.fromkeys(flatten(source), "given")
     path = Path(source)
+    if path.suffix in _DATA:
+        raise ConfigError(
+            f"{path} is a file of data, not a config. Name it as data.train={path}, "
+            "beside app=... and model=..., or in a config file."
+        )
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         listing = f"\nConfigs there: {', '.join(near[:10])}." if near else ""
@@ -102,10 +108,15 @@ def _parse_pair(text: str) -> tuple[str, Any]:
     if key in SHORT_FORMS and not value.lstrip().startswith("{"):
         # A reference may hold what YAML would read as something else, such as '1e5@zoo: x'.
         return key, value
+    if len(value) == 1 and not value.isalnum() and value != "~":
+        # A mark alone, such as a separator, which YAML would read as the start of something.
+        return key, value
     try:
         read: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{text!r}: the value is not valid YAML. Put it in quotes.") from error
+        raise ConfigError(
+            f"{text!r}: the value is not valid YAML. Put it in quotes of its own: '{key}=\"...\"'."
+        ) from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{text!r}: {str(error).splitlines()[0]}") from error
     return key, read["value"]

@@ -83,7 +83,7 @@ class DataConfig:
 class TrainConfig:
     """How the run is trained. *batch_size* is rows per optimiser step over all processes."""
 
-    epochs: Annotated[float, Field(gt=0)] = also("num_epochs", "num_train_epochs", default=3.0)
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = also("num_epochs", "num_train_epochs", default=3.0)
     max_steps: Positive | None = also("steps", "num_steps", default=None)
     """Stop after so many optimiser steps; the schedule ends there too."""
 
@@ -95,7 +95,7 @@ class TrainConfig:
     """Compute each batch in at least so many parts, to save memory. The result is the same."""
 
     optimizer: str = also("optim", default="adamw")
-    lr: Annotated[float, Field(gt=0)] = also("learning_rate", default=5.0e-5)
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = also("learning_rate", default=5.0e-5)
     layer_decay: Share = also("llrd", "layerwise_lr_decay", default=1.0)
     """Each layer below the top learns at this fraction of the rate of the one above it."""
 

@@ -16,7 +16,7 @@ _BATCH = 1024
 
 class ColumnarPart(Part):
     def __init__(self, path: Path, *, name: str, format_name: str) -> None:
-        self.path = path
+        self.path: Path = path
         self.name = name
         self.format_name = format_name
 

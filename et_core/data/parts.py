@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from et_core.errors import DataError
@@ -37,6 +38,9 @@ class Part(ABC):
 
     once: bool = False
     """Whether it can be read one time only."""
+
+    path: Path | None = None
+    """Of a file."""
 
     format_name: str
     name: str

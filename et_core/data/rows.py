@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,11 @@ class Rows:
     @property
     def skipped_total(self) -> int:
         return self._ledger.total
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are read."""
+        return [part.path for part in self._parts if part.path is not None]
 
     @property
     def once(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from et_core.config import RunConfig, load_config
+from et_core.config import DataConfig, Overrides, RunConfig, load_config, to_dict
 from et_core.data import ReadOptions, Rows, SkippedFile, SkippedRow, encode_rows, open_rows, open_writer
 from et_core.data.encode import encode_usable
 from et_core.errors import ConfigError, DataError, RunFolderError
@@ -23,7 +23,9 @@ from et_core.registry import plugins, registry
 from et_core.runfolder import ModelBundle, RunFolder, current
 
 _WINDOW = 4096
-_REMEDY = "Correct the row, or leave such rows out with --on-bad-row skip (in Python: on_bad_row='skip')."
+_READING = ("columns", "header", "column_names", "separator", "on_bad_row")
+"""The settings of ``data`` that may differ between training and use."""
+
 log = logging.getLogger("et")
 
 
@@ -34,6 +36,9 @@ class Written:
     rows: int
     skipped: int
     seconds: float
+    precision: str
+    """"fp32" or "bf16"; empty where there was nothing to compute."""
+
     output: str
     skipped_file: str | None
     first_skipped: SkippedRow | None
@@ -48,11 +53,16 @@ class Run:
         self.bundle = bundle
         self._strategy: Strategy = registry("strategies").create("single")
         self._precision = precision
+        self._used_precision = ""
         self._engine: Engine | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, precision: str = "auto") -> Run:
-        """Open the run folder at *path*; *precision* is "auto", "fp32" or "bf16" for what it computes from now on."""
+        """Open the run folder at *path*.
+
+        *precision* is "fp32" or "bf16" for what it computes from now on; "auto" is fp32 for a run that was told to
+        train in it, else the faster one on this machine.
+        """
         if precision not in ("auto", "fp32", "bf16"):
             raise ConfigError(f"precision is {precision!r}: expected 'auto', 'fp32' or 'bf16'.")
         folder = RunFolder.open(Path(path))
@@ -60,6 +70,9 @@ class Run:
         for file in config.plugins.files:
             plugins().add_file(Path(file))
         return cls(folder, config, ModelBundle.load(current(folder.model)), precision=precision)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
 
     @property
     def path(self) -> Path:
@@ -91,27 +104,29 @@ class Run:
         Returns the app's prediction objects, one a row, in order. DataError where a row cannot be used.
         """
         remedy = "Correct or remove it: predict returns one prediction a row."
-        opened = self._open(_as_rows(rows, self._app), targets=False, on_bad_row="stop", remedy=remedy)
+        data = dataclasses.replace(self.config.data, on_bad_row="stop")
+        opened = self._open(_as_rows(rows, self._app), data, targets=False, remedy=remedy)
         return [prediction for window in _windows(iter(opened)) for prediction in self._predict(window)]
 
     def predict_file(
         self,
         source: Any,
         output: str | Path,
+        overrides: Overrides | None = None,
         *,
         keep: Sequence[str] | None = None,
-        on_bad_row: str | None = None,
-        columns: Mapping[str, str] | None = None,
         input_format: str | None = None,
         output_format: str | None = None,
     ) -> Written:
         """Predict a file (or "-") row by row into *output*, in memory that does not grow with the file.
 
-        *keep* names the input columns to write beside the prediction; None keeps all. With *on_bad_row* "skip", rows
-        that cannot be used go to ``OUTPUT.skipped.jsonl`` with the reason.
+        *overrides* say what is read otherwise than in training: ``{"data.columns.text": "title"}``. *keep* names the
+        input columns to write beside the prediction; None keeps all. With ``data.on_bad_row`` "skip", rows that cannot
+        be used go to ``OUTPUT.skipped.jsonl`` with the reason.
         """
         start = time.perf_counter()
-        rows = self._open(source, targets=False, on_bad_row=on_bad_row, columns=columns, format=input_format)
+        rows = self._open(source, self._reading(overrides), targets=False, format=input_format)
+        _refuse_overwriting(rows, output)
         written = 0
         with SkippedFile(_skipped_path(output)) as skipped, open_writer(output, format=output_format) as writer:
             rows.on_skip = skipped.add
@@ -120,29 +135,31 @@ class Run:
                 writer.write([_merge(_kept(raw, keep), p) for (_, raw), p in zip(good, predictions, strict=True)])
                 written += len(good)
         seconds = time.perf_counter() - start
-        return Written(written, skipped.total, seconds, str(output), skipped.written, skipped.first)
+        return Written(
+            written, skipped.total, seconds, self._used_precision, str(output), skipped.written, skipped.first
+        )
 
     def evaluate(
         self,
         source: Any,
+        overrides: Overrides | None = None,
         *,
-        on_bad_row: str | None = None,
-        columns: Mapping[str, str] | None = None,
         skipped_file: str | Path | None = None,
     ) -> dict[str, float]:
         """The run's metrics on labelled rows, computed as they stream by.
 
-        With *on_bad_row* "skip", rows that cannot be used go to *skipped_file*, by default ``evaluate.skipped.jsonl``
-        in the run's folder, and a warning of the logger "et" counts them.
+        *overrides* say what is read otherwise than in training. With ``data.on_bad_row`` "skip", rows that cannot be
+        used go to *skipped_file*, by default ``evaluate.skipped.jsonl`` in the run's folder, and a warning of the
+        logger "et" counts them.
         """
-        rows = self._open(source, targets=True, on_bad_row=on_bad_row, columns=columns)
+        data = self._reading(overrides)
+        rows = self._open(source, data, targets=True)
         names = None if self.config.metrics == "auto" else list(self.config.metrics)
         evaluation = self._app.evaluation(names)
-        skip_bad = (on_bad_row or self.config.data.on_bad_row) == "skip"
         count = 0
         with SkippedFile(Path(skipped_file or self.folder.evaluation_skipped_file)) as skipped:
             rows.on_skip = skipped.add
-            for examples in encode_rows(rows, self._encode, skip_bad=skip_bad):
+            for examples in encode_rows(rows, self._encode, skip_bad=data.on_bad_row == "skip"):
                 if examples:
                     evaluation.update(self._run(examples), examples)
                 count += len(examples)
@@ -156,25 +173,29 @@ class Run:
     def _app(self) -> App:
         return self.bundle.apps["main"]
 
+    def _reading(self, overrides: Overrides | None) -> DataConfig:
+        """How rows are read: as in training, but for *overrides*."""
+        loaded = load_config(to_dict(self.config), overrides)
+        allowed = [f"data.{name}" for name in _READING]
+        for key, origin in loaded.origins.items():
+            if origin == "override" and ".".join(key.split(".")[:2]) not in allowed:
+                raise ConfigError(f"{key} has no effect on a finished run. What can be set here: {', '.join(allowed)}.")
+        return loaded.config.data
+
     def _open(
         self,
         source: Any,
+        data: DataConfig,
         *,
         targets: bool,
-        on_bad_row: str | None = None,
-        columns: Mapping[str, str] | None = None,
         format: str | None = None,  # noqa: A002 - the word the readers use
-        remedy: str = _REMEDY,
+        remedy: str | None = None,
     ) -> Rows:
-        data = self.config.data
         roles = {name: role for name, role in self._app.roles.items() if targets or not role.target}
-        chosen = {**data.columns, **(columns or {})}
-        options = dataclasses.replace(
-            ReadOptions.of(data),
-            columns={role: column for role, column in chosen.items() if role in roles or role not in self._app.roles},
-            on_bad_row=on_bad_row or data.on_bad_row,
-            remedy=remedy,
-        )
+        columns = {role: name for role, name in data.columns.items() if role in roles or role not in self._app.roles}
+        options = dataclasses.replace(ReadOptions.of(data), columns=columns)
+        if remedy:
+            options = dataclasses.replace(options, remedy=remedy)
         if _speaks_roles(source, options.columns):
             options = dataclasses.replace(options, columns={})
         return open_rows(source, options, roles=roles, need_targets=targets, format=format)
@@ -205,14 +226,16 @@ class Run:
     def _make_engine(self, examples: Sequence[Example]) -> Engine:
         model = self.bundle.model.to(self._strategy.device).eval()
         tokens = sum(example.length for example in examples[:64])
-        precision = choose_precision(
-            self._precision, strategy=self._strategy, tokens=tokens, hidden_size=model.backbone.hidden_size
+        # A run that was told to train in fp32 has a reason for it; bf16 may be slow on this machine.
+        wanted = "fp32" if (self._precision, self.config.train.precision) == ("auto", "fp32") else self._precision
+        self._used_precision = choose_precision(
+            wanted, strategy=self._strategy, tokens=tokens, hidden_size=model.backbone.hidden_size
         )
         return Engine(
             model,
             pad_id=self.bundle.tokenizer.pad_id,
             device=self._strategy.device,
-            context=autocast(precision, torch.device(self._strategy.device)),
+            context=autocast(self._used_precision, torch.device(self._strategy.device)),
         )
 
 
@@ -221,6 +244,12 @@ def _skipped_path(output: str | Path) -> Path | None:
     path = Path(output).expanduser()
     streams = str(output) == "-" or (path.exists() and not path.is_file())
     return None if streams else Path(f"{output}.skipped.jsonl")
+
+
+def _refuse_overwriting(rows: Rows, output: str | Path) -> None:
+    path = Path(output).expanduser()
+    if any(path.exists() and path.samefile(file) for file in rows.files):
+        raise RunFolderError(f"{output} is the input itself, which would be lost. Write to another file.")
 
 
 def _windows(items: Iterator[Any]) -> Iterator[list[Any]]:
@@ -258,6 +287,10 @@ def _as_rows(rows: Any, app: App) -> Any:
     """Bare texts, and tuples of them, as dicts keyed by the app's roles."""
     if isinstance(rows, str):
         raise DataError("predict takes a list of texts: write [text] for one.")
+    if isinstance(rows, tuple):
+        raise DataError("predict takes a list: write [text, text] for two texts, [(text, text)] for a pair.")
+    if isinstance(rows, Iterator) or hasattr(rows, "tolist"):  # a column of pandas, an array of NumPy
+        rows = list(rows)
     names = [name for name, role in app.roles.items() if not role.target]
     if isinstance(rows, list) and rows and isinstance(rows[0], str):
         return [{names[0]: text} for text in rows]

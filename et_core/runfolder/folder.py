@@ -61,6 +61,8 @@ class RunFolder:
         if not path.is_dir():
             raise RunFolderError(f"{path} is a file, not the folder of a run.")
         if not run._holds_run():
+            if cls(path.parent)._holds_run():
+                raise RunFolderError(f"{path} is a part of a run. Name the run itself: {path.parent}")
             raise RunFolderError(f"{path} holds no run: neither config.yaml nor model/. {_runs_in(path)}")
         if not current(run.model).is_dir():
             raise RunFolderError(run._no_model())

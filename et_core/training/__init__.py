@@ -7,7 +7,7 @@ from et_core._lazy import exports
 if TYPE_CHECKING:
     from et_core.training.loop import Loop, Position
     from et_core.training.plan import Plan
-    from et_core.training.run import Finish, Outcome, train_worker
+    from et_core.training.run import Finish, Outcome, refuse_other_run, train_worker
     from et_core.training.setup import build_strategy, check_config
     from et_core.training.splits import Split, StoreSplit, Turn
     from et_core.training.supervised import Supervised
@@ -24,6 +24,7 @@ __all__ = [
     "Turn",
     "build_strategy",
     "check_config",
+    "refuse_other_run",
     "train_worker",
 ]
 
@@ -39,6 +40,7 @@ _ORIGINS = {
     "Turn": "et_core.training.splits",
     "build_strategy": "et_core.training.setup",
     "check_config": "et_core.training.setup",
+    "refuse_other_run": "et_core.training.run",
     "train_worker": "et_core.training.run",
 }
 

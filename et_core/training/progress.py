@@ -66,9 +66,8 @@ class RichProgress(Progress):
     def evaluation(self, step: int, *, epoch: float, metrics: Mapping[str, float], is_best: bool) -> None:
         figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._bar.update(self._task, completed=step)
-        self._console.print(
-            f"epoch {epoch:.2f}  step {step}  dev: {figures}{'  (best)' if is_best else ''}", highlight=False
-        )
+        line = f"epoch {epoch:.2f}  step {step}  dev: {figures}{'  (best)' if is_best else ''}"
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()

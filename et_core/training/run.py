@@ -274,7 +274,7 @@ class _Run:
             return Position()
         for name, reason in loaded.passed_over:
             self._note(f"passed over the checkpoint {name}: {reason}")
-        _refuse_other_run(loaded, self._config, self._inputs())
+        refuse_other_run(loaded, self._config, self._inputs())
         self._plan = Plan(**loaded.state["plan"])
         self._strategy.load_state(self._prepared, loaded.tensors())
         if self._strategy.is_main:
@@ -309,7 +309,8 @@ def _is_free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in _FREE_ON_RESUME)
 
 
-def _refuse_other_run(loaded: Loaded, config: RunConfig, inputs: Mapping[str, str]) -> None:
+def refuse_other_run(loaded: Loaded, config: RunConfig, inputs: Mapping[str, str]) -> None:
+    """CheckpointError where *loaded* was written with other settings, or with other *inputs* than these."""
     then, now = loaded.state["config"], _comparable(config)
     changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
     if changed:

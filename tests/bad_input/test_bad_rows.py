@@ -25,13 +25,13 @@ def test_bad_row_while_predicting_is_told_or_skipped() -> None:
     with pytest.raises(DataError, match=r"^new\.tsv line 3: 1 field where the header has 2"):
         run.predict_file("new.tsv", "out.jsonl")
     assert not list(Path().glob("out*"))
-    written = run.predict_file("new.tsv", "out.jsonl", on_bad_row="skip")
+    written = run.predict_file("new.tsv", "out.jsonl", {"data.on_bad_row": "skip"})
     assert (written.rows, written.skipped, written.skipped_file) == (2, 1, "out.jsonl.skipped.jsonl")
     assert [json.loads(line)["id"] for line in Path("out.jsonl").read_text("utf-8").splitlines()] == ["1", "3"]
     (skipped,) = Path("out.jsonl.skipped.jsonl").read_text("utf-8").splitlines()
     assert json.loads(skipped)["where"] == "new.tsv line 3"
     with pytest.raises(ConfigError, match=r"^--keep: the input has no column 'name'\. Columns: text, id\.$"):
-        run.predict_file("new.tsv", "kept.jsonl", keep=["name"], on_bad_row="skip")
+        run.predict_file("new.tsv", "kept.jsonl", {"data.on_bad_row": "skip"}, keep=["name"])
     assert not list(Path().glob("kept*"))
 
 
@@ -48,11 +48,11 @@ def test_predict_stops_at_a_bad_row_whatever_the_run_was_trained_with() -> None:
 def test_every_skipped_row_of_a_prediction_is_listed_and_an_old_list_goes() -> None:
     run = train()
     Path("new.tsv").write_text("text\tid\n" + "short\n" * 1700 + "good film\t1\n", "utf-8")
-    assert run.predict_file("new.tsv", "out.jsonl", on_bad_row="skip").skipped == 1700
+    assert run.predict_file("new.tsv", "out.jsonl", {"data.on_bad_row": "skip"}).skipped == 1700
     listed = [json.loads(line) for line in Path("out.jsonl.skipped.jsonl").read_text("utf-8").splitlines()]
     assert [row["where"] for row in listed] == [f"new.tsv line {line}" for line in range(2, 1702)]
     Path("new.tsv").write_text("text\tid\ngood film\t1\n", "utf-8")
-    assert run.predict_file("new.tsv", "out.jsonl", on_bad_row="skip").skipped_file is None
+    assert run.predict_file("new.tsv", "out.jsonl", {"data.on_bad_row": "skip"}).skipped_file is None
     assert not Path("out.jsonl.skipped.jsonl").exists()
 
 
@@ -60,7 +60,7 @@ def test_skipped_rows_of_a_prediction_to_standard_output_are_told() -> None:
     train()
     Path("new.tsv").write_text("text\tid\nshort\ngood film\t1\n", "utf-8")
     command = [sys.executable, "-m", "et_core", "predict", "run", "--input", "new.tsv", "--output", "-"]
-    done = subprocess.run([*command, "--on-bad-row", "skip"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, "data.on_bad_row=skip"], capture_output=True, text=True, check=True)
     assert "rows left out: 1, the first: new.tsv line 2: 1 field where the header has 2;" in done.stderr
     assert not list(Path().glob("*skipped*"))
 
@@ -68,13 +68,13 @@ def test_skipped_rows_of_a_prediction_to_standard_output_are_told() -> None:
 def test_skipped_rows_of_an_evaluation_are_counted_and_listed(caplog: pytest.LogCaptureFixture) -> None:
     run = train()
     Path("test.tsv").write_text(HEADER + ROWS + "short\nodd\tneutral\n", "utf-8")
-    run.evaluate("test.tsv", on_bad_row="skip")
+    run.evaluate("test.tsv", {"data.on_bad_row": "skip"})
     assert caplog.messages[-1] == "rows left out: 2, listed in run/evaluate.skipped.jsonl"
     listed = [json.loads(line) for line in Path("run/evaluate.skipped.jsonl").read_text("utf-8").splitlines()]
     assert {row["where"] for row in listed} == {"test.tsv line 14", "test.tsv line 15"}
-    run.evaluate("test.tsv", on_bad_row="skip", skipped_file="elsewhere.jsonl")
+    run.evaluate("test.tsv", {"data.on_bad_row": "skip"}, skipped_file="elsewhere.jsonl")
     assert len(Path("elsewhere.jsonl").read_text("utf-8").splitlines()) == 2
-    run.evaluate("train.tsv", on_bad_row="skip")
+    run.evaluate("train.tsv", {"data.on_bad_row": "skip"})
     assert not Path("run/evaluate.skipped.jsonl").exists()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from et_core.interfaces import Features, Head
@@ -18,5 +19,6 @@ class PooledLinear(Head):
         self.linear = nn.Linear(hidden_size, num_outputs)
 
     def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:
-        """``{"logits": [B, C]}``."""
-        return {"logits": self.linear(self.dropout(features.pooled))}
+        """``{"logits": [B, C]}``, in fp32: bf16 knows only 128 numbers between 2 and 4, and regression needs more."""
+        with torch.autocast(features.pooled.device.type, enabled=False):
+            return {"logits": self.linear(self.dropout(features.pooled.float()))}

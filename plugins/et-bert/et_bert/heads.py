@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from transformers import BertConfig
 
@@ -33,8 +34,9 @@ class SequenceClassificationHead(Head):
         self._problem_type = problem_type
 
     def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:
-        """``{"logits": [B, C]}``."""
-        return {"logits": self.classifier(self.dropout(features.pooled))}
+        """``{"logits": [B, C]}``, in fp32: bf16 knows only 128 numbers between 2 and 4, and regression needs more."""
+        with torch.autocast(features.pooled.device.type, enabled=False):
+            return {"logits": self.classifier(self.dropout(features.pooled.float()))}
 
     def config_entries(self) -> dict[str, Any]:
         """What config.json says of this head."""

@@ -358,3 +358,16 @@ def test_what_is_saved_names_the_class_of_its_head(saved: Path, tokenizer: Pretr
     assert set(layout) == set(BertForSequenceClassification(backbone.model.config).state_dict())
     live = {id(tensor) for tensor in (*backbone.parameters(), *head.parameters())}
     assert live <= {id(tensor) for tensor in layout.values()}
+
+
+def test_numbers_near_each_other_stay_apart_in_bf16(tokenizer: PretrainedTokenizer) -> None:
+    backbone = build(tokenizer).eval()
+    head = backbone.native_head("sequence-classification", num_outputs=1)
+    assert head is not None
+    with torch.no_grad():
+        head.classifier.bias.fill_(3.0)
+    inputs = Inputs((text(*range(2, 12)),))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = head.eval()(backbone(inputs, want=frozenset({"pooled"})))["logits"]
+    assert logits.dtype == torch.float32
+    assert len(logits.unique()) == 10 > len(logits.bfloat16().unique())
