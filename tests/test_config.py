@@ -78,6 +78,10 @@ def test_a_file_of_data_is_not_taken_for_a_config(tmp_path: Path) -> None:
         ("data.separator= ", "data.separator", " "),
         ("data.separator=~", "data.separator", None),
         ("metrics=[accuracy, mcc]", "metrics", ["accuracy", "mcc"]),
+        ("train.optimizer=lion", "train.optimizer.name", "lion"),
+        ("train.optimizer={name: lion, betas: [0.9, 0.99]}", "train.optimizer.options", {"betas": [0.9, 0.99]}),
+        ("train.optimizer.betas=[0.9, 0.98]", "train.optimizer.options", {"betas": [0.9, 0.98]}),
+        ("train.optimizer.betas=[0.9, 0.98]", "train.optimizer.name", "adamw"),
     ],
 )
 def test_override_values_are_yaml(override: str, path: str, value: object) -> None:

@@ -40,16 +40,15 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def settings(cls: type, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Key, type and default of every setting of *cls* and its sections."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    for field in dataclasses.fields(cls):
-        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        if dataclasses.is_dataclass(hints[field.name]):
-            for key, hint, _ in settings(hints[field.name], f"{path}{field.name}."):
-                yield key, hint, getattr(default, key.rpartition(".")[2])
+def settings(section: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Key, type and value of every setting of *section* and the sections in it."""
+    hints = typing.get_type_hints(type(section), include_extras=True)
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from settings(value, f"{path}{field.name}.")
         elif field.name != "options":
-            yield f"{path}{field.name}", hints[field.name], default
+            yield f"{path}{field.name}", hints[field.name], value
 
 
 def arguments(target: Callable[..., Any], path: str) -> Iterator[tuple[str, Any, Any]]:
@@ -61,7 +60,9 @@ def arguments(target: Callable[..., Any], path: str) -> Iterator[tuple[str, Any,
 
 def test_every_setting_is_documented_with_its_type_and_default_and_none_besides() -> None:
     app = registry("apps").get("classification")
-    expected = {key: (hint, default) for key, hint, default in (*settings(RunConfig), *arguments(app.__init__, "app."))}
+    expected = {
+        key: (hint, default) for key, hint, default in (*settings(RunConfig()), *arguments(app.__init__, "app."))
+    }
     matches = [ROW.match(line) for line in (ROOT / "docs" / "config.md").read_text("utf-8").splitlines()]
     rows = {match["key"]: match for match in matches if match}
     assert sorted(rows) == sorted(expected)

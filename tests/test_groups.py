@@ -62,6 +62,12 @@ def test_a_phase_overrides_the_settings_of_the_run() -> None:
     assert groups(objective, optimizer, "weight_decay")["model.heads.main.linear.weight"] == 0.3
 
 
+def test_options_of_the_optimizer_reach_it() -> None:
+    train = settings(optimizer={"name": "adamw", "betas": [0.8, 0.95], "eps": 1e-6})
+    optimizer = make_optimizer(bag_objective(), Phase(), train)
+    assert (optimizer.defaults["betas"], optimizer.defaults["eps"]) == ((0.8, 0.95), 1e-6)
+
+
 def test_a_phase_that_moves_nothing_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         make_optimizer(bag_objective(), Phase("search", ("alphas*",)), settings())

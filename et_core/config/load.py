@@ -125,7 +125,13 @@ def _parse_pair(text: str) -> tuple[str, Any]:
 def _without_replaced(base: Mapping[str, Any], pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """*base* without the sections for which *pairs* name another component: their options are not meant for it."""
     named = {key: value[SHORT_FORMS[key]] for key, value in pairs if key in SHORT_FORMS and SHORT_FORMS[key] in value}
-    return {key: value for key, value in base.items() if key not in named or value.get(SHORT_FORMS[key]) == named[key]}
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    for path, name in named.items():
+        section, _, key = path.rpartition(".")
+        holder = kept.get(section) if section else kept
+        if isinstance(holder, dict) and key in holder and holder[key].get(SHORT_FORMS[path]) != name:
+            del holder[key]
+    return kept
 
 
 def _apply(config: Any, key: str, value: Any) -> None:

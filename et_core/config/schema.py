@@ -46,6 +46,20 @@ class ObjectiveConfig(ComponentConfig):
 
 
 @dataclass(kw_only=True)
+class OptimizerConfig(ComponentConfig):
+    """How parameters are moved along their gradients."""
+
+    name: str = "adamw"
+
+
+@dataclass(kw_only=True)
+class ScheduleConfig(ComponentConfig):
+    """The learning rate after the warm-up."""
+
+    name: str = "linear"
+
+
+@dataclass(kw_only=True)
 class ModelConfig:
     """A model reference; other keys are the family's own settings. A plain string is short for ``ref``.
 
@@ -94,7 +108,7 @@ class TrainConfig:
     accumulate: Positive = also("gradient_accumulation_steps", default=1)
     """Compute each batch in at least so many parts, to save memory. The result is the same."""
 
-    optimizer: str = also("optim", default="adamw")
+    optimizer: OptimizerConfig = also("optim", default=OptimizerConfig())
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = also("learning_rate", default=5.0e-5)
     layer_decay: Share = also("llrd", "layerwise_lr_decay", default=1.0)
     """Each layer below the top learns at this fraction of the rate of the one above it."""
@@ -102,7 +116,7 @@ class TrainConfig:
     warmup: Rate = also("warmup_ratio", "warmup_steps", "warmup_proportion", default=0.1)
     """Below 1 a fraction of all steps, else a number of steps."""
 
-    schedule: str = also("lr_scheduler_type", "lr_decay", "scheduler", default="linear")
+    schedule: ScheduleConfig = also("lr_scheduler_type", "lr_decay", "scheduler", default=ScheduleConfig())
     weight_decay: Rate = also("weight_decay_ratio", default=0.01)
     clip_norm: Annotated[float, Field(gt=0)] | None = also("max_grad_norm", "gradient_clip", default=1.0)
     precision: Literal["auto", "fp32", "bf16"] = also("bf16", "fp16", "amp", "dtype", default="auto")
@@ -152,7 +166,10 @@ class RunConfig:
     output: str | None = also("output_dir", "out", default=None)
 
 
-SHORT_FORMS = {"app": "name", "strategy": "name", "objective": "name", "model": "ref"}
+SHORT_FORMS = {
+    **dict.fromkeys(("app", "strategy", "objective", "train.optimizer", "train.schedule"), "name"),
+    "model": "ref",
+}
 """Sections that may be written as a string, and the key that the string is."""
 
 
@@ -177,23 +194,26 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         if is_rows(getattr(data, name)):
             setattr(data, name, "(in memory)")
     values = dataclasses.asdict(dataclasses.replace(config, data=data))
-    for section in SHORT_FORMS:
-        options = values[section].pop("options")
-        values[section] |= options
     if values["model"]["tokenizer"] is None:
         del values["model"]["tokenizer"]
-    for section, short in SHORT_FORMS.items():
-        if set(values[section]) == {short}:
-            values[section] = values[section][short]
+    for path, short in SHORT_FORMS.items():
+        section, _, name = path.rpartition(".")
+        holder = values[section] if section else values
+        component = holder[name]
+        component |= component.pop("options")
+        holder[name] = component[short] if set(component) == {short} else component
     return values
 
 
-def spell_out(values: Mapping[str, Any]) -> dict[str, Any]:
+def spell_out(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """The same settings with ``model: bert@zoo`` and its like written as ``model: {ref: bert@zoo}``."""
-    return {
-        key: {SHORT_FORMS[key]: value} if key in SHORT_FORMS and not isinstance(value, Mapping) else value
-        for key, value in values.items()
-    }
+    return {key: _spelt_out(value, f"{path}.{key}" if path else str(key)) for key, value in values.items()}
+
+
+def _spelt_out(value: Any, path: str) -> Any:
+    if isinstance(value, Mapping):
+        return spell_out(value, path)
+    return {SHORT_FORMS[path]: value} if path in SHORT_FORMS else value
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:

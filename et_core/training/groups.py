@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from et_core.config import TrainConfig
+from et_core.config import ComponentConfig, TrainConfig
 from et_core.errors import ConfigError
-from et_core.interfaces import Backbone, Objective, Phase
-from et_core.registry import did_you_mean, registry
+from et_core.interfaces import Backbone, Objective, OptimizerFactory, Phase, build_component
+from et_core.registry import did_you_mean
 
 
 def freeze(objective: Objective, patterns: Iterable[str]) -> None:
@@ -48,7 +48,8 @@ def make_optimizer(objective: Objective, phase: Phase, train: TrainConfig) -> to
         raise ConfigError(
             f"the phase {phase.name!r} moves no parameter: {', '.join(phase.parameters)} matches none that trains."
         )
-    factory = registry("optimizers").create(phase.optimizer or train.optimizer)
+    chosen = ComponentConfig(name=phase.optimizer) if phase.optimizer else train.optimizer
+    factory: OptimizerFactory = build_component("optimizers", chosen, where="train.optimizer")
     optimizer: torch.optim.Optimizer = factory.build(list(groups.values()), lr=lr, weight_decay=decay)
     return optimizer
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from et_core.config import TrainConfig
 from et_core.errors import Interrupted
 from et_core.inference.precision import autocast
-from et_core.interfaces import Batch, Phase, Prepared, Schedule, Step, Strategy
-from et_core.registry import registry
+from et_core.interfaces import Batch, Phase, Prepared, Schedule, Step, Strategy, build_component
 from et_core.training.plan import Plan
 from et_core.training.recorder import Recorder, check_finite
 from et_core.training.signals import StopOnSignal
@@ -85,9 +84,8 @@ class Loop:
         self._save = save
         self._recorder = recorder
         self._phases = prepared.objective.phases()
-        self._schedule: Schedule = registry("schedules").create(
-            train.schedule, total_steps=plan.total_steps, warmup_steps=plan.warmup_steps
-        )
+        steps = {"total_steps": plan.total_steps, "warmup_steps": plan.warmup_steps}
+        self._schedule: Schedule = build_component("schedules", train.schedule, where="train.schedule", **steps)
 
     def run(self, position: Position) -> Position:
         """Train from *position* to the end; raises Interrupted after saving when a signal asked to stop.

@@ -57,9 +57,9 @@ def check_config(config: RunConfig) -> None:
     ModelRef.parse(config.model.ref)
     objective = objective_config(config, build_app(config))
     check_options("objectives", objective, where="objective", given=_GIVEN_TO_OBJECTIVES)
+    check_options("optimizers", config.train.optimizer, where="train.optimizer")
+    check_options("schedules", config.train.schedule, where="train.schedule", given=("total_steps", "warmup_steps"))
     for kind, names in (
-        ("optimizers", [config.train.optimizer]),
-        ("schedules", [config.train.schedule]),
         ("trackers", config.train.trackers),
         ("metrics", metric_names(config) or []),
     ):

@@ -128,6 +128,11 @@ def test_unknown_label_in_dev_names_file_line_and_column() -> None:
         ({"data.train": None}, "data.train is not set. Write data.train=train.tsv, or put it into the config file."),
         ({"model.tokenizer": "t5-x@zoo"}, "unknown preset 't5-x'.*"),
         ({"train.optimizer": "adam"}, "unknown optimizer 'adam'.\nDid you mean 'adamw'?.*"),
+        (
+            {"train.optimizer.beta": [0.9, 0.99]},
+            "train.optimizer.beta is not an argument of adamw .* Did you mean 'betas'? Arguments: betas, eps.",
+        ),
+        ({"train.schedule.end": 0.1}, "train.schedule.end is not an argument of linear .* Arguments: none."),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -166,7 +171,8 @@ def test_folder_that_holds_a_run_or_anything_else_is_left_alone() -> None:
     assert refused(RunFolderError) == (
         "run already holds a run (finished, 3 epochs).\nContinue it with --resume, or write elsewhere with output=..."
     )
-    assert train({"train.lr": 1}, resume=True).results["steps"] == 9
+    assert train(resume=True).results["steps"] == 9
+    assert "train.lr: 0.001 then, 1.0 now" in refused(CheckpointError, {"train.lr": 1}, resume=True)
     assert {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")} == before
     Path("other").mkdir()
     Path("other/notes.txt").write_text("mine")

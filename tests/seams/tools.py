@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from et_core.config import TrainConfig
+from et_core.config import TrainConfig, load_config
 from et_core.data import ExampleStore
 from et_core.data.store import write_store
 from et_core.interfaces import Backbone, Example, Features, Head, Model, Objective
@@ -103,7 +103,7 @@ def split_of(store: ExampleStore, *, batch_size: int = 12, token_budget: int = 1
 
 def settings(**values: Any) -> TrainConfig:
     defaults = {"schedule": "constant", "warmup": 0, "log_every": 1, "precision": "fp32", "lr": 0.05, "seed": 3}
-    return TrainConfig(**{**defaults, **values})
+    return load_config({"train": {**defaults, **values}}).config.train
 
 
 class Trained:

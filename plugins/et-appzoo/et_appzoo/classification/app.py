@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from et_appzoo.classification.evaluation import ClassificationEvaluation, best_thresholds
-from et_appzoo.classification.labels import Labels
+from et_appzoo.classification.labels import Labels, shown
+from et_appzoo.classification.settings import Weights, check_mode, check_names, check_weights, chosen_loss
 from et_appzoo.scores import sigmoid, softmax
 from et_core.errors import ConfigError
 from et_core.interfaces import App, Evaluation, Example, HeadSpec, LossSpec, Role, Row, Tokenizer
@@ -23,21 +24,20 @@ class Classified:
     probabilities: dict[str, float] | None
 
 
-_HEAD = "pooled-linear"
+# With their distributions, so that no plugin that registers the same name stands in the way.
+_METRIC = "et-appzoo/{}"
+_HEAD = "et-appzoo/pooled-linear"
 """For model families without a head of their own."""
 
-_LOSSES = {"single-label": "cross-entropy", "multi-label": "binary-cross-entropy", "regression": "mse"}
+_LOSSES = {
+    "single-label": "et-core/cross-entropy",
+    "multi-label": "et-core/binary-cross-entropy",
+    "regression": "et-core/mse",
+}
 _PROBLEM_TYPES = {
     "single-label": "single_label_classification",
     "multi-label": "multi_label_classification",
     "regression": "regression",
-}
-_MODES_OF = {
-    "labels": ("single-label", "multi-label"),
-    "positive_label": ("single-label",),
-    "class_weights": ("single-label", "multi-label"),
-    "label_smoothing": ("single-label",),
-    "threshold": ("multi-label",),
 }
 
 
@@ -60,18 +60,22 @@ class Classification(App):
         labels: list[str] | None = None,
         label_separator: str = ",",
         positive_label: str | None = None,
-        class_weights: Literal["balanced"] | dict[str, float] | None = None,
+        class_weights: Literal["balanced"] | Weights | None = None,
         label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         threshold: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto",
         dropout: Annotated[float, Field(ge=0, lt=1)] | None = None,
         head: str | None = None,
+        loss: str | dict[str, Any] | None = None,
     ) -> None:
         """*labels* fixes names and order, which are otherwise learned; *positive_label*, which F1 is about, comes last.
 
         *threshold* is the probability from which on a multi-label label is predicted; "auto" tunes one for each label
-        on the dev set. *head* takes a registered head instead of the model family's own.
+        on the dev set. *head* takes a registered head instead of the model family's own, *loss* a registered loss
+        instead of the mode's own: its name, or a mapping of the name and the loss's arguments.
         """
-        _check_mode(
+        check_names(labels or (), label_separator)
+        check_weights(class_weights)
+        check_mode(
             mode,
             labels=labels,
             positive_label=positive_label,
@@ -87,7 +91,9 @@ class Classification(App):
         self._tuned: list[float] | None = None
         self._dropout = dropout
         self._head = head
+        self._loss = chosen_loss(loss, class_weights=class_weights, label_smoothing=label_smoothing)
         self._pairs = False
+        self._training = False
 
     @property
     def needs(self) -> frozenset[str]:
@@ -95,14 +101,16 @@ class Classification(App):
         return needs
 
     def fit(self, rows: Iterable[Row]) -> None:
+        self._training = True
         self.labels.fit(self._watch_pairs(rows))
+        self._weights()
 
     def describe(self) -> str:
         names = self.labels.names
         if self.mode == "regression":
             return "a number"
-        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        return f"{'any of ' if self.mode == 'multi-label' else ''}{len(names)} labels: {shown}"
+        listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        return f"{'any of ' if self.mode == 'multi-label' else ''}{len(names)} labels: {listed}"
 
     def check(self, row: Row) -> None:
         self.labels.check(row)
@@ -114,6 +122,7 @@ class Classification(App):
         self.labels.load_state(state["labels"])
         self._tuned = state["thresholds"]
         self._pairs = state["pairs"]
+        self._training = False
 
     def head(self) -> HeadSpec:
         names = [] if self.mode == "regression" else list(self.labels.names)
@@ -127,6 +136,8 @@ class Classification(App):
         return HeadSpec(task, self._head or _HEAD, spec)
 
     def loss(self) -> LossSpec:
+        if self._loss is not None:
+            return self._loss
         if self.mode == "regression":
             return LossSpec(_LOSSES[self.mode])
         arguments: dict[str, Any] = {"weights": self._weights()}
@@ -180,8 +191,12 @@ class Classification(App):
 
     def evaluation(self, metrics: Sequence[str] | None = None) -> Evaluation:
         names = [] if self.mode == "regression" else list(self.labels.names)
-        chosen = list(metrics) if metrics is not None else self._default_metrics()
-        self._check_metrics(chosen)
+        chosen = (
+            {name: _METRIC.format(name) for name in self._default_metrics()}
+            if metrics is None
+            else {name: name for name in metrics}
+        )
+        self._check_metrics(chosen.values())
         return ClassificationEvaluation(mode=self.mode, labels=names, metrics=chosen, thresholds=self.thresholds)
 
     def calibrate(self, evaluation: Evaluation) -> bool:
@@ -203,7 +218,7 @@ class Classification(App):
             ["accuracy", "f1", "mcc", "auc"] if len(self.labels.names) == 2 else ["accuracy", "macro-f1", "mcc", "auc"]
         )
 
-    def _check_metrics(self, names: Sequence[str]) -> None:
+    def _check_metrics(self, names: Iterable[str]) -> None:
         for name in names:
             if self.mode not in registry("metrics").get(name).modes:
                 fitting = ", ".join(self._default_metrics())
@@ -217,6 +232,12 @@ class Classification(App):
             yield row
 
     def _pair(self, row: Row) -> str:
+        if "text_pair" not in row and self._training:
+            raise row.error(
+                "text_pair",
+                "has no value, but other rows have a second text.\n"
+                "Complete it, or leave bad rows out with data.on_bad_row=skip.",
+            )
         if "text_pair" not in row:
             raise row.error("text_pair", "is missing: this model was trained on pairs of texts.")
         return str(row["text_pair"])
@@ -228,20 +249,13 @@ class Classification(App):
         if isinstance(self._class_weights, dict):
             unknown = sorted(set(self._class_weights) - set(names))
             if unknown:
-                raise ConfigError(f"app.class_weights names the label {unknown[0]!r}. Labels: {', '.join(names)}.")
-            return [float(self._class_weights.get(name, 1.0)) for name in names]
+                raise ConfigError(f"app.class_weights names the label {unknown[0]!r}. Labels: {shown(names)}.")
+            weights = [float(self._class_weights.get(name, 1.0)) for name in names]
+            if not any(weights):
+                raise ConfigError("app.class_weights weighs every label 0. Give one at least a weight above 0.")
+            return weights
         balanced = counts.sum() / (len(names) * np.maximum(counts, 1))
         return [float(weight) for weight in balanced]
-
-
-def _check_mode(mode: str, **given: Any) -> None:
-    """ConfigError for a setting that would change nothing in *mode*."""
-    for name, value in given.items():
-        if value and mode not in _MODES_OF[name]:
-            raise ConfigError(
-                f"app.{name} has no effect with app.mode={mode}: it is for {' and '.join(_MODES_OF[name])}. "
-                "Leave it out."
-            )
 
 
 def _joined(

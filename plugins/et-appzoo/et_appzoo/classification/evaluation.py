@@ -17,12 +17,15 @@ _POINTS = 2000
 class ClassificationEvaluation(Evaluation):
     """Metrics, confusion matrix, per-label histograms and the worst errors, in bounded memory."""
 
-    def __init__(self, *, mode: str, labels: Sequence[str], metrics: Sequence[str], thresholds: np.ndarray) -> None:
+    def __init__(
+        self, *, mode: str, labels: Sequence[str], metrics: Mapping[str, str], thresholds: np.ndarray
+    ) -> None:
+        """*metrics* are registered names by the name under which each figure is given."""
         self._mode = mode
         self._labels = list(labels)
         self._thresholds = thresholds
         self._metrics: dict[str, Metric] = {
-            name: registry("metrics").create(name, labels=self._labels) for name in metrics
+            name: registry("metrics").create(target, labels=self._labels) for name, target in metrics.items()
         }
         self._loss = 0.0
         self._rows = 0
@@ -45,6 +48,9 @@ class ClassificationEvaluation(Evaluation):
     def metrics(self) -> dict[str, float]:
         figures = {name: metric.compute() for name, metric in self._metrics.items()}
         return {**figures, "loss": self._loss / self._rows if self._rows else float("nan")}
+
+    def higher_is_better(self, name: str) -> bool:
+        return self._metrics[name].higher_is_better if name in self._metrics else name != "loss"
 
     def notes(self) -> list[str]:
         predicted = self._confusion.sum(0)

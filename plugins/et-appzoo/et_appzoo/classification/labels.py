@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import ast
+import io
+import json
 import math
+import tokenize
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +18,10 @@ from et_core.registry import did_you_mean
 
 _FEW_NUMBERS = 10
 _MANY_NUMBERS = 50
+_LISTED = 20
+_LONGEST = 40
+_MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "none", "-", "?"})
+_SKIP = "leave bad rows out with data.on_bad_row=skip."
 
 
 class Labels:
@@ -49,7 +58,8 @@ class Labels:
         if len(self.names) < 2 and self.mode == "single-label":
             raise ConfigError(
                 f"the training data has only the label {self.names[0]!r}: at least two are needed. "
-                "Check data.columns.label, or data.limit."
+                "Check data.columns.label, and whether data.limit, or the share that data.dev holds out, "
+                "took the rows with others."
             )
 
     def check(self, row: Row) -> None:
@@ -77,33 +87,66 @@ class Labels:
             return self.names.index(name)
         except ValueError:
             pass
-        shown = ", ".join(self.names[:20]) + (f" and {len(self.names) - 20} more" if len(self.names) > 20 else "")
-        raise row.error("label", f"holds {name!r}.\nKnown labels: {shown}.{did_you_mean(name, self.names)}")
+        raise row.error(
+            "label",
+            f"holds {_cut(name)!r}.\nKnown labels: {shown(self.names)}.{did_you_mean(name, self.names)}\n"
+            f"Correct it, or {_SKIP}",
+        )
 
     def _split(self, row: Row) -> list[str]:
         value = row["label"]
         if self.mode == "multi-label":
-            parts = value if isinstance(value, (list, tuple)) else str(value).split(self._separator)
-            return list(dict.fromkeys(part for part in (str(part).strip() for part in parts) if part))
+            names = (self._name(part) for part in self._parts(row))
+            return list(dict.fromkeys(name for name in names if name))
         if isinstance(value, (list, tuple)):
             raise row.error("label", f"holds a list: {value!r}.\nFor several labels a row set app.mode=multi-label.")
-        name = str(value).strip()
+        name = self._name(value)
         if not name:
-            raise row.error("label", "is empty.\nWrite a label, or leave bad rows out with data.on_bad_row=skip.")
+            raise row.error("label", f"is empty.\nWrite a label, or {_SKIP}")
         return [name]
+
+    def _parts(self, row: Row) -> Sequence[Any]:
+        """The labels of a list, of text that is a list written out, or of text with separators."""
+        value = row["label"]
+        if not isinstance(value, str):
+            return value if isinstance(value, (list, tuple)) else [value]
+        text = value.strip()
+        if not (text.startswith("[") and text.endswith("]")):
+            return text.split(self._separator)
+        found = _read_list(text)
+        if found is None:
+            raise row.error(
+                "label",
+                f"holds {_cut(text)!r}, which is no list of labels.\n"
+                f'Write ["red", "blue"], or labels with {self._separator!r} between them, or {_SKIP}',
+            )
+        return found
+
+    def _name(self, value: Any) -> str:
+        name = str(value).strip()
+        # pandas makes 0.0 and 1.0 of whole numbers where one of a column is missing.
+        if isinstance(value, float) and value.is_integer() and name not in self.names:
+            return str(int(value))
+        return name
 
     def _number(self, row: Row) -> float:
         value = row["label"]
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise row.error(
-                "label",
-                f"holds {value!r}, which is not a number.\nFor names instead of numbers set app.mode=single-label.",
-            )
-        return number
+        number = math.nan
+        if not isinstance(value, bool):
+            with suppress(TypeError, ValueError, OverflowError):
+                number = float(value)
+        if math.isfinite(number):
+            return number
+        text = "" if value is None else str(value).strip()
+        if not text:
+            raise row.error("label", f"is empty.\nWrite a number, or {_SKIP}")
+        if text.lower() in _MISSING:
+            raise row.error("label", f"holds {value!r}, which stands for no value.\nWrite a number, or {_SKIP}")
+        raise row.error(
+            "label",
+            f"holds {value!r}, which is not a number.\n"
+            f"For names instead of numbers set app.mode=single-label, or {_SKIP}",
+        )
 
     def _refuse_numbers(self, counts: Mapping[str, int], values: int) -> None:
         many = min(_MANY_NUMBERS, max(_FEW_NUMBERS, values // 2))
@@ -121,7 +164,7 @@ class Labels:
 
     def _positive_last(self, names: Sequence[str], where: str) -> list[str]:
         if self._positive not in names:
-            raise ConfigError(f"app.positive_label is {self._positive!r}. Labels in {where}: {', '.join(names)}.")
+            raise ConfigError(f"app.positive_label is {self._positive!r}. Labels in {where}: {shown(names)}.")
         return [*(name for name in names if name != self._positive), self._positive]
 
     def state(self) -> dict[str, Any]:
@@ -138,3 +181,32 @@ def _is_decimal(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first of *names* for a message: long ones cut, those with a comma or a space in quotes."""
+    cut = [_cut(name) for name in names[:_LISTED]]
+    listed = ", ".join(repr(name) if "," in name or len(name.split()) != 1 else name for name in cut)
+    return listed + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
+
+
+def _read_list(text: str) -> list[Any] | None:
+    """The labels of a list as ``et predict`` or pandas writes it into a cell; None if it is none."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list) and all(isinstance(item, (str, int, float)) for item in found):
+            return None if _joins_texts(text, found) else found
+    return None
+
+
+def _joins_texts(text: str, found: Sequence[Any]) -> bool:
+    """Whether Python made one text of two, as of NumPy's ['red' 'blue']."""
+    written = sum(token.type == tokenize.STRING for token in tokenize.generate_tokens(io.StringIO(text).readline))
+    return written != sum(isinstance(item, str) for item in found)
