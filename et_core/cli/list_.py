@@ -39,7 +39,8 @@ def _preset_row(entry: Entry) -> tuple[str, ...]:
     details = _details(entry)
     if problem := details.get("problem"):
         return (entry.name, "broken", "", "", " ".join(problem.split()))
-    commit = "pinned" if details["pinned"] else "unpinned"
+    has_commit = any(provider["kind"] == "hub" for provider in details["providers"])
+    commit = ("pinned" if details["pinned"] else "unpinned") if has_commit else "-"
     return (entry.name, f"{details['parameters'] / 1e6:,.1f} M", details["license"], commit, entry.summary)
 
 

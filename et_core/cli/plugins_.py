@@ -9,6 +9,8 @@ import click
 from et_core.cli.options import json_option, print_json, print_table
 from et_core.registry import Entry, Plugin, Status, plugins
 
+_NOTHING = "nothing: hooks are functions et_register_... of the module itself, marked with @hookimpl"
+
 
 @click.group("plugins")
 def command() -> None:
@@ -58,13 +60,15 @@ def check(name: str, as_json: bool) -> None:
         print_json({**_describe(plugin), "entries": entries, "error": _plugin_error(plugin)})
     else:
         _print_check(plugin, errors)
-    if plugin.status is not Status.OK or any(errors.values()):
+    if plugin.status is not Status.OK or not plugin.entries or any(errors.values()):
         raise click.exceptions.Exit(1)
 
 
 def _print_check(plugin: Plugin, errors: Mapping[tuple[str, str], str | None]) -> None:
     if plugin.status is not Status.OK:
         click.echo(f"{plugin.provider}  {plugin.status}: {plugin.reason}")
+    elif not plugin.entries:
+        click.echo(f"{plugin.provider} registers {_NOTHING}", err=True)
     for (kind, name), error in errors.items():
         click.echo(f"{'failed' if error else 'ok':<7} {kind:<12} {name}")
     failures = [error for error in (_plugin_error(plugin), *errors.values()) if error]
@@ -89,7 +93,7 @@ def _plugin_error(plugin: Plugin) -> str | None:
 
 def _counts(plugin: Plugin) -> str:
     counts = Counter(entry.kind for entry in plugin.entries)
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing"
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or _NOTHING
 
 
 def _describe(plugin: Plugin) -> dict[str, object]:

@@ -18,7 +18,7 @@ def build_component(kind: str, config: ComponentConfig, *, where: str, **given: 
     *where* is the config's section, for messages. ConfigError for an option that the component does not take.
     """
     options = check_options(kind, config, where=where, given=given)
-    return registry(kind).get(config.name)(**given, **options)
+    return registry(kind).create(config.name, **given, **options)
 
 
 def check_options(kind: str, config: ComponentConfig, *, where: str, given: Iterable[str] = ()) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def check_options(kind: str, config: ComponentConfig, *, where: str, given: Iter
 def check_backbone_options(family: str, options: Mapping[str, Any]) -> Any:
     """A user's *options* as the ``Options`` of the backbone *family*; ConfigError for one that it does not take."""
     options_class = registry("backbones").get(family).Options
-    return options_class(**_checked("backbones", family, options_class, options, where="model"))
+    checked = _checked("backbones", family, options_class, options, where="model")
+    return registry("backbones").find(family).call(options_class, **checked)
 
 
 def build_backbone(
@@ -37,7 +38,10 @@ def build_backbone(
 ) -> Backbone:
     """Build the backbone *family* with a user's *options* and, where given, the config and weights of *artifact*."""
     checked = check_backbone_options(family, options)
-    backbone: Backbone = registry("backbones").get(family).build(checked, tokenizer=tokenizer, artifact=artifact)
+    found = registry("backbones")
+    backbone: Backbone = found.find(family).call(
+        found.get(family).build, checked, tokenizer=tokenizer, artifact=artifact
+    )
     backbone.family, backbone.options = family, dict(options)
     return backbone
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +79,31 @@ class Entry:
                 f"  target: {self.target}\n"
                 f"  found:  {_describe(found)}"
             )
+        if not kind.instances and (lacks := _lacks(found, interface)):
+            raise ComponentError(
+                f"{kind.name} {self.name!r} from {self.provider} is not whole: {'; '.join(lacks)}.\n"
+                f"  target: {self.target}\n"
+                f"What a {kind.name} has to have: the docstring of et_core.interfaces.{interface.__name__}"
+            )
         return found
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call *function*, which is what the name stands for or a part of it.
+
+        ComponentError where its signature does not take what it is given. What it raises itself passes through.
+        """
+        signature = inspect.signature(function)
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            given = [*(type(value).__name__ for value in args), *(f"{name}=" for name in kwargs)]
+            raise ComponentError(
+                f"{KINDS[self.kind].name} {self.name!r} from {self.provider} cannot be built: {error}.\n"
+                f"  called: {function.__qualname__}({', '.join(given)})\n"
+                f"  takes:  {function.__qualname__}({', '.join(map(_plain, signature.parameters.values()))})\n"
+                "What it has no use for may go to '**rest'."
+            ) from error
+        return function(*args, **kwargs)
 
 
 def resolve_target(target: str) -> Any:
@@ -91,6 +117,25 @@ def resolve_target(target: str) -> Any:
 
 def _is_subclass(found: object, interface: type) -> bool:
     return isinstance(found, type) and issubclass(found, interface)
+
+
+def _lacks(found: type, interface: type) -> list[str]:
+    """What *interface* asks for, by an abstract method or a ClassVar without a value, and the class *found* has not."""
+    methods = sorted(getattr(found, "__abstractmethods__", ()))
+    lacks = [f"it does not define {', '.join(methods)}"] if methods else []
+    for name, annotation in inspect.get_annotations(interface).items():
+        if not str(annotation).startswith("ClassVar["):
+            continue
+        value = inspect.getattr_static(found, name, None)
+        if not hasattr(found, name):
+            lacks.append(f"it does not set {name}, a {annotation[9:-1]}")
+        elif annotation == "ClassVar[frozenset[str]]" and not isinstance(value, Set | property):
+            lacks.append(f"its {name} is {value!r}, not a frozenset of names")
+    return lacks
+
+
+def _plain(parameter: inspect.Parameter) -> str:
+    return str(parameter.replace(annotation=inspect.Parameter.empty))
 
 
 def _describe(found: object) -> str:

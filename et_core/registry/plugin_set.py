@@ -47,7 +47,10 @@ class PluginSet:
         self._loader = Loader()
         self._plugins: dict[str, Plugin] = {}
         self._registries: dict[str, Registry[Any]] = {}
+        self._owners: dict[str, str] = {}
+        """Which distribution an entry point is of, by its name."""
         for found in discover() if entry_points is None else group(entry_points):
+            self._owners |= {normalize(point.name): found.distribution for point in found.points}
             self._add(self._load(found))
 
     @property
@@ -75,9 +78,15 @@ class PluginSet:
     def find(self, distribution: str) -> Plugin:
         plugin = self.get(distribution)
         if plugin is None:
+            owner = self._owners.get(normalize(distribution))
             raise PluginError(
-                f"no plugin {distribution!r} is installed.{did_you_mean(normalize(distribution), self._plugins)}\n"
-                f"Installed plugins: {', '.join(sorted(self._plugins)) or 'none'}."
+                f"no plugin {distribution!r} is installed."
+                + (
+                    f" It is an entry point of {owner}: plugins go by their distribution's name.\n"
+                    if owner
+                    else f"{did_you_mean(normalize(distribution), self._plugins)}\n"
+                )
+                + f"Installed plugins: {', '.join(sorted(self._plugins)) or 'none'}."
             )
         return plugin
 

@@ -64,7 +64,8 @@ class Registry(Generic[T]):
 
     def create(self, name: str, **kwargs: Any) -> T:
         """Build the component that *name* stands for."""
-        return self.get(name)(**kwargs)
+        created: T = self.find(name).call(self.get(name), **kwargs)
+        return created
 
     def _candidates(self, name: str) -> list[Entry]:
         qualifier, slash, bare = name.rpartition("/")

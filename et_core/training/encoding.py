@@ -8,6 +8,7 @@ from typing import Any
 
 from et_core.config import RunConfig
 from et_core.data import ExampleStore, Rows, cached_store, encode_rows
+from et_core.errors import ComponentError
 from et_core.interfaces import App, Example, Row, Strategy, Tokenizer
 
 
@@ -23,9 +24,11 @@ class Encoder:
         accepts: frozenset[str],
         encoding: dict[str, Any],
         strategy: Strategy,
+        backbone: str = "the model",
     ) -> None:
-        """*encoding* holds ``max_length`` and ``truncation``."""
+        """*encoding* holds ``max_length`` and ``truncation``; *backbone* is whose *accepts* it is, for messages."""
         self._app = app
+        self._backbone = backbone
         self._tokenizer = tokenizer
         self._accepts = accepts
         self._encoding = encoding
@@ -33,7 +36,7 @@ class Encoder:
         self._skip_bad = config.data.on_bad_row == "skip"
         self._key = {
             "app": [config.app.name, config.app.options, app.state(), code_fingerprint(type(app))],
-            "tokenizer": tokenizer.fingerprint(),
+            "tokenizer": [tokenizer.fingerprint(), code_fingerprint(type(tokenizer))],
             "encoding": encoding,
             "accepts": sorted(accepts),
         }
@@ -42,7 +45,7 @@ class Encoder:
         key = {**self._key, "rows": rows.fingerprint()}
 
         def build() -> Iterator[list[Example]]:
-            return encode_rows(rows, self._encode, skip_bad=self._skip_bad)
+            return encode_rows(rows, self._encode, skip_bad=self._skip_bad, owner=type(self._app).__name__)
 
         if not self._strategy.is_main:
             self._strategy.barrier()
@@ -53,7 +56,27 @@ class Encoder:
         return store
 
     def _encode(self, rows: Sequence[Row]) -> list[Example]:
-        return self._app.encode(rows, self._tokenizer, accepts=self._accepts, **self._encoding)
+        examples = self._app.encode(rows, self._tokenizer, accepts=self._accepts, **self._encoding)
+        if examples:
+            self._check_inputs(examples[0])
+        return examples
+
+    def _check_inputs(self, example: Example) -> None:
+        """ComponentError where the app gives inputs that the backbone does not take, which would fail in a step."""
+        refused = sorted(name for name in example.inputs if not _asks(name) & self._accepts)
+        if refused:
+            raise ComponentError(
+                f"{type(self._app).__name__} encodes rows into {', '.join(sorted(example.inputs))}, but "
+                f"{self._backbone} takes no {refused[0]}: it accepts {', '.join(sorted(self._accepts)) or 'nothing'}. "
+                "Choose another model, or have App.encode follow *accepts*: with 'text' alone a pair is joined."
+            )
+
+
+def _asks(name: str) -> frozenset[str]:
+    """Which words of ``Backbone.accepts`` admit the input *name*; any of them is enough."""
+    if name.startswith("texts.0."):
+        return frozenset({"text", "texts"})
+    return frozenset({name.partition(".")[0]})
 
 
 def code_fingerprint(cls: type) -> str:

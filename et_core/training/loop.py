@@ -16,6 +16,7 @@ from et_core.config import TrainConfig
 from et_core.errors import Interrupted
 from et_core.inference.precision import autocast
 from et_core.interfaces import Batch, Phase, Prepared, Schedule, Step, Strategy, build_component
+from et_core.training.checks import TermCheck
 from et_core.training.plan import Plan
 from et_core.training.recorder import Recorder, check_finite
 from et_core.training.signals import StopOnSignal
@@ -84,6 +85,7 @@ class Loop:
         self._save = save
         self._recorder = recorder
         self._phases = prepared.objective.phases()
+        self._check = TermCheck(prepared.objective)
         steps = {"total_steps": plan.total_steps, "warmup_steps": plan.warmup_steps}
         self._schedule: Schedule = build_component("schedules", train.schedule, where="train.schedule", **steps)
 
@@ -135,11 +137,12 @@ class Loop:
 
     def _count(self, parts: list[Batch], phase: Phase, stop: bool) -> tuple[dict[str, float], bool]:
         """Each term's count over all parts on all ranks; in the same exchange, whether any rank was told to stop."""
-        local: dict[str, float] = {_STOP: float(stop)}
+        local: dict[str, float] = {}
         for part in parts:
             for name, count in self._prepared.objective.counts(part, phase.name).items():
                 local[name] = local.get(name, 0.0) + float(count)
-        counts = self._strategy.sum(local)
+        self._check.begin(phase.name, local)
+        counts = self._strategy.sum({**local, _STOP: float(stop)})
         return counts, bool(counts.pop(_STOP))
 
     def _backward(
@@ -154,12 +157,14 @@ class Loop:
             with self._prepared.synchronised(number == len(parts)):
                 with autocast(self._plan.precision, self._strategy.device):
                     terms = self._prepared.run(part.to(self._strategy.device), step)
+                self._check.add(terms)
                 shares = {name: term.weight * term.sum / max(counts[name], 1e-12) for name, term in terms.items()}
                 loss = torch.stack(list(shares.values())).sum()
                 (loss * self._prepared.gradient_scale).backward()  # type: ignore[no-untyped-call]
             interval.loss = interval.loss + loss.detach()
             for name, value in shares.items():
                 interval.terms[name] = interval.terms.get(name, 0.0) + value.detach()
+        self._check.end()
 
     def _update(self, index: int, phase: Phase, interval: _Interval) -> None:
         optimizer = self._prepared.optimizers[phase.name]

@@ -28,6 +28,7 @@ from et_core.interfaces import (
 from et_core.registry import ModelRef, plugins, registry
 from et_core.runfolder import ModelBundle
 from et_core.sources import resolve
+from et_core.training.checks import check_phases
 from et_core.training.encoding import Encoder
 
 log = logging.getLogger("et")
@@ -86,6 +87,7 @@ def build_objective(config: RunConfig, app: App, model: Model, tokenizer: Tokeni
         "tokenizer": tokenizer,
     }
     objective: Objective = build_component("objectives", objective_config(config, app), where="objective", **given)
+    check_phases(objective)
     return objective
 
 
@@ -133,7 +135,15 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
         )
     app.fit(_usable(train_rows, app, skip_bad=config.data.on_bad_row == "skip"))
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
-    encoder = Encoder(config, app, tokenizer, accepts=backbone.accepts, encoding=encoding, strategy=strategy)
+    encoder = Encoder(
+        config,
+        app,
+        tokenizer,
+        accepts=backbone.accepts,
+        encoding=encoding,
+        strategy=strategy,
+        backbone=f"the backbone {artifact.family!r}",
+    )
     stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}
     for rows, store in stores.items():
         if not len(store):

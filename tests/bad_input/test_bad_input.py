@@ -82,7 +82,9 @@ def test_bad_data_is_told_and_the_mended_file_trains_in_the_same_folder(content:
 def test_unknown_label_in_dev_names_file_line_and_column() -> None:
     Path("dev.tsv").write_text(HEADER + ROWS + "fine\tpositve\n", "utf-8")
     assert refused(DataError, {"data.dev": "dev.tsv"}) == (
-        "dev.tsv line 14: column 'label' holds 'positve'.\nKnown labels: negative, positive. Did you mean 'positive'?"
+        "dev.tsv line 14: column 'label' holds 'positve'.\n"
+        "Known labels: negative, positive. Did you mean 'positive'?\n"
+        "Correct it, or leave bad rows out with data.on_bad_row=skip."
     )
     assert not Path("run").exists()
 

@@ -86,6 +86,13 @@ def test_a_row_without_its_second_text_is_named(tokenizer: PretrainedTokenizer) 
     with pytest.raises(DataError) as error:
         app.encode(data, tokenizer, max_length=16, accepts=TEXT)
     assert str(error.value) == (
+        "train.tsv line 3: column 'text_pair' has no value, but other rows have a second text.\n"
+        "Complete it, or leave bad rows out with data.on_bad_row=skip."
+    )
+    app.load_state(app.state())
+    with pytest.raises(DataError) as error:
+        app.encode(data, tokenizer, max_length=16, accepts=TEXT)
+    assert str(error.value) == (
         "train.tsv line 3: column 'text_pair' is missing: this model was trained on pairs of texts."
     )
 

@@ -71,13 +71,15 @@ def test_an_unknown_label_names_the_place_and_the_nearest_name() -> None:
         labels.target(row)
     assert str(error.value) == (
         "data/train.tsv line 18: column 'label' holds 'positve'.\n"
-        "Known labels: negative, positive. Did you mean 'positive'?"
+        "Known labels: negative, positive. Did you mean 'positive'?\n"
+        "Correct it, or leave bad rows out with data.on_bad_row=skip."
     )
     row = Row({"label": "7"}, where="data/train.tsv line 19", columns={"label": "Sentiment"})
     with pytest.raises(DataError) as error:
         labels.target(row)
     assert str(error.value) == (
-        "data/train.tsv line 19: column 'Sentiment' holds '7'.\nKnown labels: negative, positive."
+        "data/train.tsv line 19: column 'Sentiment' holds '7'.\nKnown labels: negative, positive.\n"
+        "Correct it, or leave bad rows out with data.on_bad_row=skip."
     )
 
 
@@ -93,7 +95,7 @@ def test_a_training_row_with_none_of_the_given_names_is_named() -> None:
 
 def test_many_known_labels_are_not_all_shown() -> None:
     labels = fitted([f"label {index}" for index in range(30)])
-    with pytest.raises(DataError, match=r", label 26 and 10 more\."):
+    with pytest.raises(DataError, match=r", 'label 26' and 10 more\."):
         labels.target(rows(["x"])[0])
 
 
@@ -126,17 +128,21 @@ def test_targets_are_indices_or_numbers() -> None:
         (
             "regression",
             "good",
-            "holds 'good', which is not a number.\nFor names instead of numbers set app.mode=single-label.",
+            "holds 'good', which is not a number.\nFor names instead of numbers set app.mode=single-label, "
+            "or leave bad rows out with data.on_bad_row=skip.",
         ),
         (
             "regression",
             "nan",
-            "holds 'nan', which is not a number.\nFor names instead of numbers set app.mode=single-label.",
+            "holds 'nan', which stands for no value.\nWrite a number, or leave bad rows out with data.on_bad_row=skip.",
         ),
+        ("regression", None, "is empty.\nWrite a number, or leave bad rows out with data.on_bad_row=skip."),
         (
-            "regression",
-            None,
-            "holds None, which is not a number.\nFor names instead of numbers set app.mode=single-label.",
+            "multi-label",
+            "['red' 'blue']",
+            "holds \"['red' 'blue']\", which is no list of labels.\n"
+            """Write ["red", "blue"], or labels with ',' between them, """
+            "or leave bad rows out with data.on_bad_row=skip.",
         ),
     ],
 )
@@ -169,7 +175,8 @@ def test_too_few_labels_are_refused() -> None:
     with pytest.raises(ConfigError) as error:
         fitted(["a", "a"])
     assert str(error.value) == (
-        "the training data has only the label 'a': at least two are needed. Check data.columns.label, or data.limit."
+        "the training data has only the label 'a': at least two are needed. Check data.columns.label, and whether "
+        "data.limit, or the share that data.dev holds out, took the rows with others."
     )
     with pytest.raises(ConfigError, match=r"^no row of the training data has a label. Check data.columns.label.$"):
         fitted(["", []], "multi-label")

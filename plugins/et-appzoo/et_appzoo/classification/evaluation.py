@@ -17,9 +17,7 @@ _POINTS = 2000
 class ClassificationEvaluation(Evaluation):
     """Metrics, confusion matrix, per-label histograms and the worst errors, in bounded memory."""
 
-    def __init__(
-        self, *, mode: str, labels: Sequence[str], metrics: Mapping[str, str], thresholds: np.ndarray
-    ) -> None:
+    def __init__(self, *, mode: str, labels: Sequence[str], metrics: Mapping[str, str], thresholds: np.ndarray) -> None:
         """*metrics* are registered names by the name under which each figure is given."""
         self._mode = mode
         self._labels = list(labels)

@@ -196,17 +196,17 @@ def _cut(name: str) -> str:
 
 def _read_list(text: str) -> list[Any] | None:
     """The labels of a list as ``et predict`` or pandas writes it into a cell; None if it is none."""
-    for read in (json.loads, ast.literal_eval):
-        try:
+    for read in (json.loads, _read_python):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             found = read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(found, list) and all(isinstance(item, (str, int, float)) for item in found):
-            return None if _joins_texts(text, found) else found
+            if isinstance(found, list) and all(isinstance(item, (str, int, float)) for item in found):
+                return found
     return None
 
 
-def _joins_texts(text: str, found: Sequence[Any]) -> bool:
-    """Whether Python made one text of two, as of NumPy's ['red' 'blue']."""
+def _read_python(text: str) -> Any:
+    found = ast.literal_eval(text)
     written = sum(token.type == tokenize.STRING for token in tokenize.generate_tokens(io.StringIO(text).readline))
-    return written != sum(isinstance(item, str) for item in found)
+    if written != sum(isinstance(item, str) for item in found):
+        raise ValueError("Python makes one text of two without a comma, as in NumPy's ['red' 'blue']")
+    return found
