@@ -15,7 +15,7 @@ import pytest
 
 from et_core import api
 from et_core.cli.options import print_json
-from tests.fake_dists import fake_dist, registering
+from tests.fake_dists import EMPTY_PLUGIN, fake_dist, registering
 
 CONFIG = """\
 app: classification
@@ -106,6 +106,18 @@ def test_check_imports_everything_and_fails_with_what_fails(tmp_path: Path) -> N
     assert checked.returncode == 1
     errors = {row["name"]: row["error"] for row in json.loads(checked.stdout)["entries"]}
     assert "No module named 'acme.gone'" in errors["gone"]
+
+
+def test_a_plugin_that_registers_nothing_fails_its_check_and_is_told_why(tmp_path: Path) -> None:
+    fake_dist(tmp_path, "acme", module_source=EMPTY_PLUGIN)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    reason = "nothing: hooks are functions et_register_... of the module itself, marked with @hookimpl"
+    command = [sys.executable, "-m", "et_core", "plugins"]
+    checked = subprocess.run([*command, "check", "acme"], env=environment, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (1, f"acme 1.0 registers {reason}\n")
+    listed = subprocess.run([*command, "list"], env=environment, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in listed.splitlines() if line.startswith("acme ")]
+    assert line.endswith(reason)
 
 
 def test_broken_preset_does_not_hide_the_others(tmp_path: Path) -> None:

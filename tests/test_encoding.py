@@ -9,7 +9,7 @@ import pytest
 
 from et_appzoo.classification.app import Classification
 from et_core import api
-from et_core.errors import DataError
+from et_core.errors import ComponentError, DataError
 from et_core.registry import refresh
 from et_core.registry.files import forget_file, import_file
 from et_core.training.encoding import code_fingerprint
@@ -77,3 +77,30 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     }
     with seam_plugins(), pytest.raises(DataError, match=r"cannot be kept in .*Not a directory\..*set ET_CACHE_DIR"):
         api.train(config)
+
+
+def test_inputs_that_the_backbone_does_not_take_are_refused(tmp_path: Path) -> None:
+    app = APP.replace('"shouting"', '"deaf"').replace("Shouting", "Deaf")
+    encode = app.index("    def encode")
+    file = tmp_path / "deaf_plugin.py"
+    file.write_text(
+        app[:encode].replace("shouting_plugin", "deaf_plugin")
+        + "    def encode(self, rows, tokenizer, *, accepts, **options):\n"
+        + "        return super().encode(rows, tokenizer, accepts=frozenset({'texts'}), **options)\n",
+        "utf-8",
+    )
+    (tmp_path / "a.tsv").write_text("text\ttext_pair\tlabel\n" + "a\tb\tx\nb\ta\ty\n" * 4, "utf-8")
+    config = {
+        "app": {"name": "deaf", "head": "pooled-linear"},
+        "model": "seam-bag@init",
+        "data": {"train": str(tmp_path / "a.tsv")},
+        "plugins": {"files": [str(PLUGIN), str(file)]},
+        "output": str(tmp_path / "run"),
+    }
+    with seam_plugins(), pytest.raises(ComponentError) as caught:
+        api.train(config)
+    forget_file(file)
+    assert str(caught.value) == (
+        "Deaf encodes rows into texts.0.ids, texts.1.ids, but the backbone 'seam-bag' takes no texts.1.ids: it accepts "
+        "text. Choose another model, or have App.encode follow *accepts*: with 'text' alone a pair is joined."
+    )

@@ -352,6 +352,16 @@ def test_a_plugin_is_found_by_any_spelling_and_a_wrong_name_gets_a_suggestion(si
     assert str(caught.value) == "no plugin 'et-brt' is installed. Did you mean 'et-bert'?\nInstalled plugins: et-bert."
 
 
+def test_an_entry_point_asked_for_by_its_own_name_leads_to_its_distribution(site: Path) -> None:
+    fake_dist(site, "acme-models", entry_points={"acme": "acme_models._plugin"})
+    with pytest.raises(PluginError) as caught:
+        load(site).find("acme")
+    assert str(caught.value) == (
+        "no plugin 'acme' is installed. It is an entry point of acme-models: plugins go by their distribution's name.\n"
+        "Installed plugins: acme-models."
+    )
+
+
 def test_a_registry_is_found_by_plural_and_singular(site: Path) -> None:
     found = load(site)
     assert found.registry("losses") is found.registry("loss")

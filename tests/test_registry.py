@@ -323,3 +323,49 @@ def test_a_preset_is_an_object_and_its_class_is_refused() -> None:
     row = entry("tiny", target="et_core.interfaces:Preset", kind="presets")
     with pytest.raises(ComponentError, match=r"preset 'tiny' from et-bert 0\.1 is not an instance of Preset\."):
         Registry(KINDS["presets"], [row]).get("tiny")
+
+
+def test_a_class_without_all_that_its_kind_asks_for_is_told_what(site: Path) -> None:
+    (site / "partial.py").write_text(
+        "from et_core.interfaces import Head, App, Source\n"
+        "class Silent(Source):\n    pass\n"
+        "class Needy(Head):\n    needs = 'pooled'\n"
+        "    def forward(self, features, *, positions=None):\n        return {}\n"
+        "class Empty(App):\n    view = 'classes'\n",
+        "utf-8",
+    )
+    with pytest.raises(ComponentError) as caught:
+        source("partial:Silent").get("good")
+    assert str(caught.value) == (
+        "source 'good' from et-bert 0.1 is not whole: it does not define resolve.\n"
+        "  target: partial:Silent\n"
+        "What a source has to have: the docstring of et_core.interfaces.Source"
+    )
+    heads = Registry(KINDS["heads"], [entry("needy", target="partial:Needy", kind="heads")])
+    with pytest.raises(ComponentError, match="its needs is 'pooled', not a frozenset of names"):
+        heads.get("needy")
+    apps = Registry(KINDS["apps"], [entry("empty", target="partial:Empty", kind="apps")])
+    with pytest.raises(ComponentError, match=r"it does not define .*encode.*; it does not set roles, a .*prediction"):
+        apps.get("empty")
+
+
+def test_what_a_constructor_does_not_take_is_told_with_what_it_takes(site: Path) -> None:
+    with pytest.raises(ComponentError) as caught:
+        source("sourcery:Good").create("good", retrys=3)
+    assert str(caught.value) == (
+        "source 'good' from et-bert 0.1 cannot be built: got an unexpected keyword argument 'retrys'.\n"
+        "  called: Good(retrys=)\n"
+        "  takes:  Good(*, retries=0)\n"
+        "What it has no use for may go to '**rest'."
+    )
+
+
+def test_an_error_inside_a_constructor_passes_through(site: Path) -> None:
+    (site / "failing.py").write_text(
+        "from et_core.interfaces import Source\n"
+        "class Failing(Source):\n    def __init__(self):\n        len(3)\n"
+        "    def resolve(self, ref):\n        return ref\n",
+        "utf-8",
+    )
+    with pytest.raises(TypeError, match="object of type 'int' has no len"):
+        source("failing:Failing").create("good")

@@ -100,7 +100,7 @@ class Entry:
             raise ComponentError(
                 f"{KINDS[self.kind].name} {self.name!r} from {self.provider} cannot be built: {error}.\n"
                 f"  called: {function.__qualname__}({', '.join(given)})\n"
-                f"  takes:  {function.__qualname__}({', '.join(map(_plain, signature.parameters.values()))})\n"
+                f"  takes:  {function.__qualname__}{_without_types(signature)}\n"
                 "What it has no use for may go to '**rest'."
             ) from error
         return function(*args, **kwargs)
@@ -134,8 +134,9 @@ def _lacks(found: type, interface: type) -> list[str]:
     return lacks
 
 
-def _plain(parameter: inspect.Parameter) -> str:
-    return str(parameter.replace(annotation=inspect.Parameter.empty))
+def _without_types(signature: inspect.Signature) -> str:
+    parameters = [found.replace(annotation=inspect.Parameter.empty) for found in signature.parameters.values()]
+    return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
 
 
 def _describe(found: object) -> str:

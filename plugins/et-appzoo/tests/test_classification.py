@@ -182,12 +182,40 @@ def test_each_mode_has_its_loss() -> None:
             {"threshold": 0.3},
             "app.threshold has no effect with app.mode=single-label: it is for multi-label. Leave it out.",
         ),
+        ({"labels": ["a", "b", "a"]}, "app.labels names 'a' twice. Name each label once."),
+        (
+            {"mode": "multi-label", "label_separator": ""},
+            "app.label_separator is empty. Give what stands between two labels, such as ',', or leave it out.",
+        ),
+        (
+            {"class_weights": {"a": -1.0}},
+            "app.class_weights gives the label 'a' the weight -1.0. Give a number of at least 0.",
+        ),
+        (
+            {"loss": "mse", "label_smoothing": 0.1},
+            "app.label_smoothing has no effect with app.loss=mse. Leave it out, and give the loss what it takes: "
+            "app.loss={name: mse, ARGUMENT: VALUE}.",
+        ),
+        (
+            {"loss": {"smoothing": 0.1}},
+            "app.loss has no name. Write app.loss=NAME, or app.loss={name: NAME, ARGUMENT: VALUE}.",
+        ),
     ],
 )
-def test_a_setting_that_would_change_nothing_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_a_setting_that_makes_no_sense_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         Classification(**settings)
     assert str(error.value) == message
+
+
+def test_a_loss_of_the_users_choice_takes_its_arguments() -> None:
+    logits, targets = [[2.0, 0.0], [0.0, 1.0]], [0, 0]
+    chosen = fitted(["a", "b"], loss={"name": "cross-entropy", "smoothing": 0.2})
+    assert loss(chosen, logits, targets) == pytest.approx(
+        loss(fitted(["a", "b"], label_smoothing=0.2), logits, targets)
+    )
+    with pytest.raises(ConfigError, match=r"^app\.loss\.smooth is not an argument of cross-entropy .*'smoothing'"):
+        fitted(["a", "b"], loss={"name": "cross-entropy", "smooth": 0.2})
 
 
 def test_thresholds_are_as_good_as_trying_them_all() -> None:

@@ -86,4 +86,4 @@ def chosen_loss(loss: str | Mapping[str, Any] | None, **replaced: Any) -> LossSp
                 f"app.{setting} has no effect with app.loss={name}. Leave it out, and give the loss what it takes: "
                 f"app.loss={{name: {name}, ARGUMENT: VALUE}}."
             )
-    return LossSpec(name, check_options("losses", ComponentConfig(name, arguments), where="app.loss"))
+    return LossSpec(name, check_options("losses", ComponentConfig(name=name, options=arguments), where="app.loss"))
