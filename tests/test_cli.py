@@ -73,6 +73,8 @@ def test_plugins_are_listed_shown_and_checked() -> None:
     table = et("plugins", "list").stdout.splitlines()
     assert table[0].split() == ["plugin", "version", "status", "registers"]
     assert [line.split()[0] for line in table[1:]] == sorted(line.split()[0] for line in table[1:])
+    (zoo,) = [line for line in table if line.startswith("et-bert ")]
+    assert zoo.split(maxsplit=3)[3] == "1 backbone, 16 presets"
     listed = {row["plugin"]: row for row in printed_json("plugins", "list")}
     assert {"et-appzoo", "et-bert", "et-core"} <= listed.keys()
     shown = printed_json("plugins", "show", "et-bert")

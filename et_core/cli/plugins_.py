@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 from et_core.cli.options import json_option, print_json, print_table
-from et_core.registry import Entry, Plugin, Status, plugins
+from et_core.registry import KINDS, Entry, Plugin, Status, plugins
 
 _NOTHING = "nothing: hooks are functions et_register_... of the module itself, marked with @hookimpl"
 
@@ -93,7 +93,8 @@ def _plugin_error(plugin: Plugin) -> str | None:
 
 def _counts(plugin: Plugin) -> str:
     counts = Counter(entry.kind for entry in plugin.entries)
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or _NOTHING
+    told = (f"{count} {KINDS[kind].name if count == 1 else kind}" for kind, count in counts.items())
+    return ", ".join(told) or _NOTHING
 
 
 def _describe(plugin: Plugin) -> dict[str, object]:
