@@ -110,8 +110,8 @@ def write_reports(outcome: Outcome) -> None:
         "precision": outcome.plan.precision,
         "device": outcome.device,
         "parameters": outcome.parameters,
-        "train_rows": len(outcome.parts.train),
-        "dev_rows": len(outcome.parts.dev) if outcome.parts.dev is not None else 0,
+        "train_rows": len(outcome.parts.train.starts),
+        "dev_rows": len(outcome.parts.dev.starts) if outcome.parts.dev is not None else 0,
         "skipped_rows": outcome.skipped_total,
         "training_seconds": round(position.seconds, 3),
         "total_seconds": round(outcome.seconds, 3),
@@ -126,8 +126,8 @@ def write_reports(outcome: Outcome) -> None:
 def _report_data(outcome: Outcome) -> ReportData:
     config, parts, position = outcome.config, outcome.parts, outcome.position
     facts = {
-        "training rows": f"{len(parts.train):,}",
-        "dev rows": f"{len(parts.dev):,}" if parts.dev is not None else "none",
+        "training rows": f"{len(parts.train.starts):,}",
+        "dev rows": f"{len(parts.dev.starts):,}" if parts.dev is not None else "none",
         "parameters": f"{outcome.parameters / 1e6:.1f} M",
         "steps": f"{position.step:,} ({position.step / outcome.plan.steps_per_epoch:.2g} epochs)",
         "training time": _duration(position.seconds),

@@ -65,7 +65,7 @@ def train(reader: Reader, *, weight_decay: float = 0.0) -> None:
 
 def compacted() -> Reader:
     reader = Reader()
-    compact_tokens(reader, USED)
+    compact_tokens(reader, reader, USED)
     assert isinstance(reader.table, CompactEmbedding)
     return reader
 
@@ -142,5 +142,5 @@ def test_a_table_is_left_alone(reason: str) -> None:
     reader = Reader(tied=reason == "tied")
     reader.table.requires_grad_(reason != "frozen")
     table = reader.table
-    compact_tokens(reader, torch.arange(45) if reason == "most rows are used" else USED)
+    compact_tokens(reader, reader, torch.arange(45) if reason == "most rows are used" else USED)
     assert reader.table is table

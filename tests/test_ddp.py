@@ -233,7 +233,7 @@ def buffers_after_a_step(strategy: Strategy, folder: Path) -> None:
         buffer.fill_(strategy.rank + 1)
     store = store_of(folder / f"{strategy.rank}.arrow", word_examples(12))
     (part,) = next(iter(split_of(store).turns(0))).parts
-    prepared.run(part, Step(0, "main", np.random.default_rng(0), strategy.all_gather))
+    prepared.run(part, Step(0, 1, "main", np.random.default_rng(0), strategy.all_gather))
     (folder / f"{strategy.rank}.json").write_text(json.dumps([float(objective.saved), float(objective.constant)]))
 
 

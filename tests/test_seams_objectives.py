@@ -281,7 +281,7 @@ def test_a_distiller_draws_the_student_to_the_teacher(tmp_path: Path) -> None:
 def test_a_distiller_is_zero_where_teacher_and_student_are_equal(tmp_path: Path) -> None:
     store = store_of(tmp_path / "rows.arrow", word_examples())
     (part,) = next(split_of(store).turns(0)).parts
-    step = Step(0, "main", np.random.default_rng(0), lambda tensor: tensor)
+    step = Step(0, 1, "main", np.random.default_rng(0), lambda tensor: tensor)
     for seed, zero in ((1, True), (2, False)):
         objective = Distillation(model_of(seed), model_of(1, dropout=0.5), Layers(16, 16)).train()
         term = objective(part, step)["layers"]

@@ -45,12 +45,11 @@ def _pad_ids(arrays: Sequence[np.ndarray], pad_id: int) -> tuple[Tensor, Tensor]
 def _stack(arrays: Sequence[np.ndarray], padding: int) -> Tensor:
     first = np.asarray(arrays[0])
     whole = first.dtype.kind in "iu"
-    if first.ndim != 1 or len({len(array) for array in arrays}) == 1:
+    if first.ndim == 0 or len({len(array) for array in arrays}) == 1:
         stacked = np.stack(arrays)
         return torch.from_numpy(stacked.astype(np.int64) if whole else np.array(stacked))
-    out = np.full(
-        (len(arrays), max(len(array) for array in arrays)), padding if whole else 0, np.int64 if whole else first.dtype
-    )
+    shape = (len(arrays), max(len(array) for array in arrays), *first.shape[1:])
+    out = np.full(shape, padding if whole else 0, np.int64 if whole else first.dtype)
     for index, array in enumerate(arrays):
         out[index, : len(array)] = array
     return torch.from_numpy(out)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from et_core.errors import ArtifactError
+from et_core.errors import ArtifactError, ConfigError, DataError
 from et_core.interfaces import Encoded, Tokenizer
 
 _SPECIAL = {
@@ -26,6 +26,7 @@ _SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+_ROLES = ("unk", "cls", "sep", "mask", "bos", "eos")
 _ALPHABET = 1000
 _PAD_TOKENS = ("[PAD]", "<pad>")
 
@@ -59,6 +60,13 @@ class PretrainedTokenizer(Tokenizer):
                 return int(found)
         return 0
 
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        named = {role: self._settings.get(f"{role}_token") for role in _ROLES}
+        tokens = {role: token.get("content") if isinstance(token, dict) else token for role, token in named.items()}
+        ids = {role: self._backend.token_to_id(token) for role, token in tokens.items() if token is not None}
+        return {"pad": self.pad_id, **{role: found for role, found in ids.items() if found is not None}}
+
     def encode(
         self,
         texts: Sequence[str],
@@ -75,11 +83,19 @@ class PretrainedTokenizer(Tokenizer):
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         run = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
         encoded = Encoded([], [], [])
-        for source, encoding in enumerate(run(inputs)):
+        try:
+            encodings = run(inputs)
+        except Exception as error:  # the library raises no class of its own
+            raise DataError(f"a text cannot be encoded in {max_length} tokens: {error}") from error
+        for source, encoding in enumerate(encodings):
             windows = (encoding, *encoding.overflowing) if stride else (encoding,)
             for window in windows:
                 _append(encoded, window, source, offsets)
         return encoded
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        texts: list[str] = self._backend.decode_batch([list(row) for row in ids], skip_special_tokens=True)
+        return texts
 
     def fingerprint(self) -> str:
         self._set_truncation(512, 0, "longest_first", "right")
@@ -147,6 +163,12 @@ class PretrainedTokenizer(Tokenizer):
         return cls(backend, {"tokenizer_class": "BertTokenizer", "do_lower_case": True, **_SPECIAL})
 
     def _set_truncation(self, max_length: int, stride: int, strategy: str, direction: str) -> None:
+        room = max_length - self._backend.num_special_tokens_to_add(is_pair=strategy == "only_second")
+        if room <= stride:
+            raise ConfigError(
+                f"windows of {max_length} tokens have room for {max(room, 0)} of a text, "
+                f"and cannot overlap by {stride}. Raise data.max_length."
+            )
         wanted = (max_length, stride, strategy, direction)
         if wanted != self._truncation:
             self._backend.enable_truncation(max_length, stride=stride, strategy=strategy, direction=direction)

@@ -28,10 +28,13 @@ class ExampleStore:
             table = pa.ipc.open_file(source).read_all()
         self._chunks = [_Chunk(batch) for batch in table.to_batches() if batch.num_rows]
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._chunks)])
-        self.lengths = (
-            np.concatenate([chunk.lengths for chunk in self._chunks]) if self._chunks else np.zeros(0, np.int64)
-        )
+        nothing = np.zeros(0, np.int64)
+        self.lengths = np.concatenate([nothing, *(chunk.lengths for chunk in self._chunks)])
         """Tokens of each example."""
+
+        self._rows = np.concatenate([nothing, *(chunk.rows for chunk in self._chunks)])
+        self.starts = np.flatnonzero(np.diff(self._rows, prepend=-1))
+        """The position of each row's first example: as many as there are rows."""
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -46,6 +49,12 @@ class ExampleStore:
         """Every token id that occurs in any text, ascending."""
         found = [np.unique(ids) for chunk in self._chunks for ids in chunk.ids()]
         return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+    def examples_of(self, rows: np.ndarray) -> np.ndarray:
+        """The positions of all examples of *rows*, which count the rows of this store from 0, ascending."""
+        wanted = np.zeros(len(self.starts), bool)
+        wanted[rows] = True
+        return np.flatnonzero(np.repeat(wanted, np.diff(self.starts, append=len(self))))
 
     def take(self, indices: Iterable[int]) -> list[Example]:
         return [self[int(index)] for index in indices]
@@ -111,12 +120,23 @@ def _record_batch(examples: Sequence[Example]) -> pa.RecordBatch:
     fields = [pa.field("row", pa.int64())]
     columns: list[pa.Array] = [pa.array([example.row for example in examples], pa.int64())]
     for group in _GROUPS:
-        for name in getattr(examples[0], group):
+        names = getattr(examples[0], group).keys()
+        for example in examples:
+            if getattr(example, group).keys() != names:
+                raise DataError(
+                    f"the encoded examples differ in their {group}: {_listed(names)} in the first ones, "
+                    f"{_listed(getattr(example, group))} for row {example.row}. All have the same."
+                )
+        for name in names:
             arrays = [np.asarray(getattr(example, group)[name]) for example in examples]
             field, column = _column(f"{group}.{name}", arrays)
             fields.append(field)
             columns.append(column)
     return pa.record_batch(columns, schema=pa.schema(fields))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _difference(schema: pa.Schema, other: pa.Schema) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,8 +23,7 @@ def evaluate(
     Every rank sees all outputs in the same order, so that all arrive at the same figures.
     """
     processes = strategy.processes if strategy else 1
-    size = max(1, min(_WINDOW, -(-len(store) // processes)))
-    windows = [range(start, min(start + size, len(store))) for start in range(0, len(store), size)]
+    windows = _windows(store, processes)
     for first in range(0, len(windows), processes):
         turn = windows[first : first + processes]
         mine = turn[strategy.rank] if strategy and strategy.rank < len(turn) else turn[0]
@@ -32,3 +32,10 @@ def evaluate(
         for window, found in zip(turn, gathered, strict=False):
             evaluation.update(found, store.take(window))
     return evaluation
+
+
+def _windows(store: ExampleStore, processes: int) -> list[range]:
+    """Runs of examples, cut only where a row begins, so that an evaluation gets all windows of a row together."""
+    size = max(1, min(_WINDOW, -(-len(store) // processes)))
+    cuts = store.starts[np.searchsorted(store.starts, np.arange(0, len(store), size), side="right") - 1]
+    return [range(start, end) for start, end in pairwise([*np.unique(cuts).tolist(), len(store)])]

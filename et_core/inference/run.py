@@ -4,7 +4,8 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from et_core.config import DataConfig, Overrides, RunConfig, load_config, to_dict
 from et_core.data import ReadOptions, Rows, SkippedFile, SkippedRow, encode_rows, open_rows, open_writer
 from et_core.data.encode import encode_usable
-from et_core.errors import ConfigError, DataError, RunFolderError
+from et_core.errors import ComponentError, ConfigError, DataError, RunFolderError
 from et_core.inference.engine import Engine
 from et_core.inference.precision import autocast, choose_precision
 from et_core.interfaces import App, Example, Row, Strategy
@@ -106,7 +107,7 @@ class Run:
         remedy = "Correct or remove it: predict returns one prediction a row."
         data = dataclasses.replace(self.config.data, on_bad_row="stop")
         opened = self._open(_as_rows(rows, self._app), data, targets=False, remedy=remedy)
-        return [prediction for window in _windows(iter(opened)) for prediction in self._predict(window)]
+        return [prediction for _, prediction in self._predict(((row, row) for row in opened), opened)]
 
     def predict_file(
         self,
@@ -130,10 +131,10 @@ class Run:
         written = 0
         with SkippedFile(_skipped_path(output)) as skipped, open_writer(output, format=output_format) as writer:
             rows.on_skip = skipped.add
-            for window in _windows(rows.raw()):
-                good, predictions = self._predict_usable(window, rows)
-                writer.write([_merge(_kept(raw, keep), p) for (_, raw), p in zip(good, predictions, strict=True)])
-                written += len(good)
+            predictions = self._predict(rows.raw(), rows)
+            while window := list(islice(predictions, _WINDOW)):
+                writer.write([_merge(_kept(raw, keep), prediction) for raw, prediction in window])
+                written += len(window)
         seconds = time.perf_counter() - start
         return Written(
             written, skipped.total, seconds, self._used_precision, str(output), skipped.written, skipped.first
@@ -200,22 +201,50 @@ class Run:
             options = dataclasses.replace(options, columns={})
         return open_rows(source, options, roles=roles, need_targets=targets, format=format)
 
-    def _predict(self, rows: Sequence[Row]) -> list[Any]:
-        return list(self._app.predict(rows, self._encode, self._run))
+    def _predict(
+        self, pairs: Iterable[tuple[Row, Mapping[str, Any]]], rows: Rows
+    ) -> Iterator[tuple[Mapping[str, Any], Any]]:
+        """The prediction of each of *pairs* (a row of *rows*, its record), beside the record; bad rows are left out."""
+        waiting: deque[tuple[Row, Mapping[str, Any]]] = deque()
+        left_out: set[int] = set()
 
-    def _predict_usable(
-        self, window: Sequence[tuple[Row, Mapping[str, Any]]], rows: Rows
-    ) -> tuple[Sequence[tuple[Row, Mapping[str, Any]]], list[Any]]:
-        try:
-            return window, self._predict([row for row, _ in window])
-        except DataError:
-            usable = {example.row for example in encode_usable([row for row, _ in window], self._encode, rows)}
-        good = [pair for pair in window if pair[0].index in usable]
-        return good, self._predict([row for row, _ in good]) if good else []
+        def taken() -> Iterator[Row]:
+            for pair in pairs:
+                waiting.append(pair)
+                yield pair[0]
+
+        def encode(chunk: Sequence[Row]) -> list[Example]:
+            examples = encode_usable(chunk, self._encode, rows, type(self._app).__name__)
+            left_out.update({row.index for row in chunk} - {example.row for example in examples})
+            return examples
+
+        def next_pair() -> tuple[Row, Mapping[str, Any]] | None:
+            while waiting and waiting[0][0].index in left_out:
+                left_out.remove(waiting.popleft()[0].index)
+            return waiting.popleft() if waiting else None
+
+        for prediction in self._app.predict(taken(), encode, self._run):
+            pair = next_pair()
+            if pair is None:
+                raise self._miscounted("more predictions than rows that could be used")
+            yield pair[1], prediction
+        if pair := next_pair():
+            raise self._miscounted(f"no prediction for {pair[0].where}")
+
+    def _miscounted(self, what: str) -> ComponentError:
+        return ComponentError(
+            f"{type(self._app).__name__}.predict gives {what}. It gives one prediction a row, in the order of "
+            "the rows: App.decode merges the windows of a row."
+        )
 
     def _encode(self, rows: Sequence[Row]) -> list[Example]:
+        backbone = self.bundle.model.backbone
         return self._app.encode(
-            rows, self.bundle.tokenizer, accepts=self.bundle.model.backbone.accepts, **self.bundle.encoding
+            rows,
+            self.bundle.tokenizer,
+            accepts=backbone.accepts,
+            processor=backbone.processor(),
+            **self.bundle.encoding,
         )
 
     def _run(self, examples: Sequence[Example]) -> Mapping[str, Any]:
@@ -235,6 +264,7 @@ class Run:
             model,
             pad_id=self.bundle.tokenizer.pad_id,
             device=self._strategy.device,
+            outputs=self._app.outputs,
             context=autocast(self._used_precision, torch.device(self._strategy.device)),
         )
 
@@ -250,11 +280,6 @@ def _refuse_overwriting(rows: Rows, output: str | Path) -> None:
     path = Path(output).expanduser()
     if any(path.exists() and path.samefile(file) for file in rows.files):
         raise RunFolderError(f"{output} is the input itself, which would be lost. Write to another file.")
-
-
-def _windows(items: Iterator[Any]) -> Iterator[list[Any]]:
-    while window := list(islice(items, _WINDOW)):
-        yield window
 
 
 def _fields(prediction: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from et_core._lazy import exports
 if TYPE_CHECKING:
     from et_core.interfaces.app import App, HeadSpec, LossSpec, Role, RunModel
     from et_core.interfaces.artifact import Artifact
-    from et_core.interfaces.backbone import Backbone, Generates
+    from et_core.interfaces.backbone import Backbone, Generates, Processor
     from et_core.interfaces.building import (
         build_backbone,
         build_component,
@@ -60,6 +60,7 @@ __all__ = [
     "Phase",
     "Prepared",
     "Preset",
+    "Processor",
     "Provider",
     "Role",
     "Row",
@@ -110,6 +111,7 @@ _ORIGINS = {
     "Phase": "et_core.interfaces.objective",
     "Prepared": "et_core.interfaces.strategy",
     "Preset": "et_core.interfaces.preset",
+    "Processor": "et_core.interfaces.backbone",
     "Provider": "et_core.interfaces.preset",
     "Role": "et_core.interfaces.app",
     "Row": "et_core.interfaces.example",

@@ -3,6 +3,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,9 +14,16 @@ from et_core.interfaces.tokenizer import Tokenizer
 from et_core.registry import registry
 
 if TYPE_CHECKING:
-    from et_core.interfaces.backbone import Backbone
+    from torch import Tensor
+
+    from et_core.interfaces.backbone import Backbone, Processor
     from et_core.interfaces.head import Head
+    from et_core.interfaces.inputs import Batch
     from et_core.interfaces.loss import Loss
+    from et_core.interfaces.model import Model
+
+_WINDOW = 4096
+"""Rows that are encoded and run together in a prediction."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,22 @@ class App(ABC):
     objective: ClassVar[str] = "supervised"
     """The registered objective that trains it."""
 
+    tokenizer: Tokenizer
+    """The run's tokenizer, for ``decode`` and ``evaluation``: set before any row is encoded or decoded."""
+
+    @property
+    def marks(self) -> Mapping[str, int]:
+        """The per-token side inputs that ``encode`` gives: how many values each takes, by name."""
+        return {}
+
     @property
     @abstractmethod
     def needs(self) -> frozenset[str]:
         """What its head needs of a backbone (``Head.needs``); checked before data is read."""
+
+    def texts(self, row: Row) -> Iterable[str]:
+        """What of *row* a tokenizer is fitted on, where there is none: the columns of text that are no target."""
+        return (row[name] for name, role in self.roles.items() if role.type is str and not role.target and name in row)
 
     @abstractmethod
     def fit(self, rows: Iterable[Row]) -> None:
@@ -121,17 +141,29 @@ class App(ABC):
         max_length: int,
         accepts: frozenset[str],
         truncation: str = "right",
+        processor: Processor | None = None,
     ) -> list[Example]:
         """Turn rows into examples, with targets where the rows have them. One row may give several windows.
 
         *accepts* is the backbone's own: of "text" and "texts" it says whether a pair is joined. *max_length* is in
-        tokens, for each text; *truncation* the side that is cut. A row that cannot be used raises ``Row.error``, which
-        names file, line and column.
+        tokens, for each text; *truncation* the side that is cut. *processor* is the backbone's, for images. A row that
+        cannot be used raises ``Row.error``, which names file, line and column.
+
+        What is kept on the app here is lost: encoded rows come from a cache where they can, and ranks share one.
         """
+
+    def outputs(self, model: Model, batch: Batch) -> Mapping[str, Tensor]:
+        """What ``decode`` and ``evaluation`` get of *batch*: tensors [B, ...] by name, the head's unless overridden.
+
+        Called without gradients. Generation calls ``model.backbone.generate`` here; an app that scores few of many
+        positions asks the head for these alone.
+        """
+        found: Mapping[str, Tensor] = model(batch)
+        return found
 
     @abstractmethod
     def decode(self, outputs: Mapping[str, np.ndarray], examples: Sequence[Example]) -> list[Any]:
-        """One ``prediction`` a row, in row order, from the head's *outputs* [N, ...] over *examples*.
+        """One ``prediction`` a row, in row order, from ``outputs`` [N, ...] over *examples*, a row's windows merged.
 
         NumPy alone, so that exported models share it.
         """
@@ -145,8 +177,13 @@ class App(ABC):
         return False
 
     def predict(
-        self, rows: Sequence[Row], encode: Callable[[Sequence[Row]], list[Example]], run: RunModel
+        self, rows: Iterable[Row], encode: Callable[[Sequence[Row]], list[Example]], run: RunModel
     ) -> Iterator[Any]:
-        """Predict *rows* in order; sequential tasks, where one answer feeds the next, override this."""
-        examples = encode(rows)
-        yield from self.decode(run(examples), examples)
+        """One prediction a row, in order, as *rows* stream by; tasks where one answer feeds the next override this.
+
+        Where a user wants bad rows left out, *encode* gives no example of such a row, and it has no prediction.
+        """
+        source = iter(rows)
+        while window := list(islice(source, _WINDOW)):
+            if examples := encode(window):
+                yield from self.decode(run(examples), examples)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor, nn
 
 from et_core.interfaces.head import Head
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
     from et_core.interfaces.tokenizer import Tokenizer
 
 
+Processor = Callable[[Sequence[Any]], np.ndarray]
+"""Turns images (paths, PIL images or arrays) into ``Inputs.image`` [n, ...], in the size and range of a backbone."""
+
+
 class Backbone(nn.Module, ABC):
     """An encoder family. One class serves every size of it; the registry knows it by its family name."""
 
     accepts: ClassVar[frozenset[str]]
-    """Of "text" (one text, pairs joined), "texts" (two separate ones), "marks", "image", "decoder"."""
+    """Of "text" (one text, pairs joined), "texts" (two separate ones), "image", "decoder" and "marks".
+
+    One that accepts "marks" has an option ``marks: dict[str, int]``: how many values each takes, by name.
+    """
 
     provides: ClassVar[frozenset[str]]
     """Of "tokens", "pooled", "layers", "attentions", "queries-keys-values"."""
@@ -60,6 +68,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         """The content of config.json for this backbone with these heads by task; holds ``model_type``."""
+
+    def processor(self) -> Processor | None:
+        """What makes images fit for ``forward``, handed to ``App.encode``; None for a backbone of text alone."""
+        return None
 
     def token_table(self) -> nn.Embedding | None:
         """The table that is looked up with token ids and nothing else, of which training may leave out unused rows."""

@@ -40,11 +40,11 @@ class Evaluation(ABC):
 
     @abstractmethod
     def update(self, outputs: Mapping[str, np.ndarray], examples: Sequence[Example]) -> None:
-        """Add a batch; the first axis of every output runs over *examples*."""
+        """Add examples, all windows of a row in one call; the first axis of every output runs over *examples*."""
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
-        """All figures by name, the main one first."""
+        """All figures by name, the main one first; the same names, with nan as figures, before any ``update``."""
 
     def higher_is_better(self, name: str) -> bool:
         """Whether more is better of the figure *name*: as its registered metric says; less is better of "loss"."""

@@ -32,12 +32,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands. *rng* is seeded by run and step and equal on all ranks.
+    """Where training stands: update number *index*, from 0, of *total*. torch is seeded by run, step and rank.
 
-    *all_gather* joins a tensor [B, ...] of every rank along the first axis; gradients reach this rank's own part.
+    *rng* is seeded by run and step and equal on all ranks. *all_gather* joins a tensor [B, ...] of every rank along
+    the first axis; gradients reach this rank's own part.
     """
 
     index: int
+    total: int
     phase: str
     rng: np.random.Generator
     all_gather: Callable[[Tensor], Tensor]
@@ -64,7 +66,7 @@ class Objective(nn.Module, ABC):
     """Whether every step of a phase runs the same graph over the same parameters."""
 
     new_tokens: bool = False
-    """Whether ``forward`` makes token ids that the data does not hold, as masking and augmentation do."""
+    """Whether ``draw`` or ``forward`` makes token ids that the data does not hold, as masking and augmentation do."""
 
     def phases(self) -> list[Phase]:
         """The optimisers of a step, in order."""
@@ -85,6 +87,13 @@ class Objective(nn.Module, ABC):
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 part.eval()
         return self
+
+    def draw(self, batch: Batch, step: Step) -> Batch:
+        """*batch* as this step learns from it, such as masked or augmented; it still lies on the CPU.
+
+        Before ``counts``, so that what is drawn decides what is counted: masked tokens become targets.
+        """
+        return batch
 
     @abstractmethod
     def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:

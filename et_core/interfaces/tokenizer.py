@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -36,6 +36,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def pad_id(self) -> int: ...
 
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        """The ids of its special tokens by role, of "pad", "unk", "cls", "sep", "mask", "bos" and "eos"."""
+        return {"pad": self.pad_id}
+
     @abstractmethod
     def encode(
         self,
@@ -53,6 +58,10 @@ class Tokenizer(ABC):
         side ("right" or "left", the longer text first), or with *stride* > 0 goes into further windows that overlap by
         so many tokens.
         """
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The texts that *ids* stand for, special tokens left out."""
+        raise TypeError(f"{type(self).__name__} turns no ids into text")
 
     @abstractmethod
     def fingerprint(self) -> str:

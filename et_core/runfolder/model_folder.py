@@ -76,7 +76,7 @@ class ModelBundle:
         described = _read_description(path / _ET)
         tokenizer = registry("tokenizers").get(described["tokenizer"]["name"]).load(path)
         _check_fingerprint(path, tokenizer, described["tokenizer"]["fingerprint"])
-        apps, configs = _build_apps(described["tasks"])
+        apps, configs = _build_apps(described["tasks"], tokenizer)
         family = described["family"]
         backbone = build_backbone(
             family,
@@ -89,10 +89,11 @@ class ModelBundle:
         return cls(model, tokenizer, described["tokenizer"]["name"], apps, configs, described["encoding"])
 
 
-def _build_apps(tasks: Mapping[str, Any]) -> tuple[dict[str, App], dict[str, ComponentConfig]]:
+def _build_apps(tasks: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[dict[str, App], dict[str, ComponentConfig]]:
     configs = {task: ComponentConfig(name=row["app"], options=row["options"]) for task, row in tasks.items()}
     apps = {task: build_component("apps", config, where="app") for task, config in configs.items()}
     for task, app in apps.items():
+        app.tokenizer = tokenizer
         app.load_state(tasks[task]["state"])
     return apps, configs
 

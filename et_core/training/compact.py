@@ -48,14 +48,14 @@ class CompactEmbedding(nn.Module):
         return table
 
 
-def compact_tokens(backbone: Backbone, used: Tensor) -> None:
-    """Make the token table of *backbone* compact, if it trains, is tied to nothing, and *used* is much smaller."""
+def compact_tokens(root: nn.Module, backbone: Backbone, used: Tensor) -> None:
+    """Make the token table of *backbone* compact, if it trains, is tied to nothing in *root*, and *used* is small."""
     table = backbone.token_table()
     if table is None or not table.weight.requires_grad or len(used) > _WORTH_IT * len(table.weight):
         return
-    owners = [name for name, tensor in backbone.named_parameters(remove_duplicate=False) if tensor is table.weight]
+    owners = [name for name, tensor in root.named_parameters(remove_duplicate=False) if tensor is table.weight]
     if len(owners) == 1:
-        replace_module(backbone, table, CompactEmbedding(table, used))
+        replace_module(root, table, CompactEmbedding(table, used))
 
 
 def expand_tokens(module: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from et_core.config import RunConfig
 from et_core.data import ExampleStore, Rows, cached_store, encode_rows
 from et_core.errors import ComponentError
-from et_core.interfaces import App, Example, Row, Strategy, Tokenizer
+from et_core.interfaces import App, Backbone, Example, Row, Strategy, Tokenizer
 
 
 class Encoder:
@@ -21,16 +21,16 @@ class Encoder:
         app: App,
         tokenizer: Tokenizer,
         *,
-        accepts: frozenset[str],
+        backbone: Backbone,
         encoding: dict[str, Any],
         strategy: Strategy,
-        backbone: str = "the model",
     ) -> None:
-        """*encoding* holds ``max_length`` and ``truncation``; *backbone* is whose *accepts* it is, for messages."""
+        """*encoding* holds ``max_length`` and ``truncation``."""
         self._app = app
-        self._backbone = backbone
         self._tokenizer = tokenizer
-        self._accepts = accepts
+        self._family = backbone.family
+        self._accepts = backbone.accepts
+        self._processor = backbone.processor()
         self._encoding = encoding
         self._strategy = strategy
         self._skip_bad = config.data.on_bad_row == "skip"
@@ -38,7 +38,8 @@ class Encoder:
             "app": [config.app.name, config.app.options, app.state(), code_fingerprint(type(app))],
             "tokenizer": [tokenizer.fingerprint(), code_fingerprint(type(tokenizer))],
             "encoding": encoding,
-            "accepts": sorted(accepts),
+            "accepts": sorted(self._accepts),
+            "processor": self._processor and [code_fingerprint(type(backbone)), dict(backbone.options)],
         }
 
     def __call__(self, rows: Rows) -> ExampleStore:
@@ -56,7 +57,9 @@ class Encoder:
         return store
 
     def _encode(self, rows: Sequence[Row]) -> list[Example]:
-        examples = self._app.encode(rows, self._tokenizer, accepts=self._accepts, **self._encoding)
+        examples = self._app.encode(
+            rows, self._tokenizer, accepts=self._accepts, processor=self._processor, **self._encoding
+        )
         if examples:
             self._check_inputs(examples[0])
         return examples
@@ -67,7 +70,8 @@ class Encoder:
         if refused:
             raise ComponentError(
                 f"{type(self._app).__name__} encodes rows into {', '.join(sorted(example.inputs))}, but "
-                f"{self._backbone} takes no {refused[0]}: it accepts {', '.join(sorted(self._accepts)) or 'nothing'}. "
+                f"the backbone {self._family!r} takes no {refused[0]}: it accepts "
+                f"{', '.join(sorted(self._accepts)) or 'nothing'}. "
                 "Choose another model, or have App.encode follow *accepts*: with 'text' alone a pair is joined."
             )
 

@@ -125,15 +125,24 @@ class Loop:
         turns = {name: next(feed) for name, feed in feeds.items()}
         stopping = False
         for number, phase in enumerate(acting):
-            parts = turns[phase.split].parts
+            step = self._begin(index, phase)
+            parts = [self._prepared.objective.draw(part, step) for part in turns[phase.split].parts]
             counts, told = self._count(parts, phase, bool(stop.number) and number == 0)
             stopping = stopping or told
-            self._backward(index, phase, parts, counts, interval)
+            self._backward(step, parts, counts, interval)
             self._update(index, phase, interval)
         interval.steps += 1
         if self._recorder:
-            self._recorder.count(rows=sum(t.rows for t in turns.values()), tokens=sum(t.tokens for t in turns.values()))
+            learned = [turns[name] for name in {phase.split for phase in acting}]
+            self._recorder.count(rows=sum(turn.rows for turn in learned), tokens=sum(turn.tokens for turn in learned))
         return stopping
+
+    def _begin(self, index: int, phase: Phase) -> Step:
+        """Seed torch for *phase* of the step *index*, from nothing but these, the run's seed and the rank."""
+        seed = np.random.SeedSequence((self._train.seed, index, self._strategy.rank)).generate_state(1)[0]
+        torch.manual_seed(int(seed))
+        rng = np.random.default_rng((self._train.seed, index))
+        return Step(index, self._plan.total_steps, phase.name, rng, self._strategy.all_gather)
 
     def _count(self, parts: list[Batch], phase: Phase, stop: bool) -> tuple[dict[str, float], bool]:
         """Each term's count over all parts on all ranks; in the same exchange, whether any rank was told to stop."""
@@ -145,13 +154,7 @@ class Loop:
         counts = self._strategy.sum({**local, _STOP: float(stop)})
         return counts, bool(counts.pop(_STOP))
 
-    def _backward(
-        self, index: int, phase: Phase, parts: list[Batch], counts: Mapping[str, float], interval: _Interval
-    ) -> None:
-        seed = np.random.SeedSequence((self._train.seed, index, self._strategy.rank)).generate_state(1)[0]
-        torch.manual_seed(int(seed))
-        rng = np.random.default_rng((self._train.seed, index))
-        step = Step(index, phase.name, rng, self._strategy.all_gather)
+    def _backward(self, step: Step, parts: list[Batch], counts: Mapping[str, float], interval: _Interval) -> None:
         interval.acted.update(counts.keys())
         for number, part in enumerate(parts, start=1):
             with self._prepared.synchronised(number == len(parts)):

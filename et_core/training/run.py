@@ -183,13 +183,13 @@ class _Run:
         use_fast_dropout(objective)
         if not objective.new_tokens:
             used = np.union1d(self._parts.train.used_ids(), [self._parts.bundle.tokenizer.pad_id])
-            compact_tokens(self._parts.backbone, torch.from_numpy(used.astype(np.int64)))
+            compact_tokens(objective, self._parts.backbone, torch.from_numpy(used.astype(np.int64)))
 
     def _make_splits(self, objective: Objective) -> dict[str, Split]:
-        train, strategy = self._config.train, self._strategy
+        train, strategy, store = self._config.train, self._strategy, self._parts.train
         return {
             name: StoreSplit(
-                self._parts.train,
+                store,
                 batch_size=train.batch_size,
                 seed=train.seed,
                 pad_id=self._parts.bundle.tokenizer.pad_id,
@@ -197,9 +197,9 @@ class _Run:
                 parts=train.accumulate,
                 rank=strategy.rank,
                 processes=strategy.processes,
-                rows=rows,
+                examples=store.examples_of(rows),
             )
-            for name, rows in share_out(len(self._parts.train), objective.splits(), seed=train.seed).items()
+            for name, rows in share_out(len(store.starts), objective.splits(), seed=train.seed).items()
         }
 
     def _optimizers(self, objective: Objective) -> dict[str, torch.optim.Optimizer]:
@@ -219,9 +219,10 @@ class _Run:
         if self._parts.dev is None or self._plan is None:
             raise TypeError("there is no dev set to evaluate on")
         engine = Engine(
-            self._prepared.objective.result().eval(),
+            self._prepared.objective.result().to(self._strategy.device).eval(),
             pad_id=self._parts.bundle.tokenizer.pad_id,
             device=self._strategy.device,
+            outputs=self._parts.app.outputs,
             context=autocast(self._plan.precision, self._strategy.device),
         )
         return evaluate(engine, self._parts.dev, self._parts.app.evaluation(self._metrics), strategy=self._strategy)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,7 +128,9 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     _check_fit(config, app, backbone_class, artifact)
     train_rows, dev_rows = _open(config, app)
     tokenizer, tokenizer_name = _tokenizer(config, app, backbone_class, artifact, train_rows)
-    backbone = build_backbone(artifact.family, config.model.options, tokenizer=tokenizer, artifact=artifact)
+    app.tokenizer = tokenizer
+    options = {**config.model.options, **_marks(config, app)}
+    backbone = build_backbone(artifact.family, options, tokenizer=tokenizer, artifact=artifact)
     if backbone.max_length is not None and config.data.max_length > backbone.max_length:
         raise ConfigError(
             f"data.max_length is {config.data.max_length}, "
@@ -135,15 +138,7 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
         )
     app.fit(_usable(train_rows, app, skip_bad=config.data.on_bad_row == "skip"))
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
-    encoder = Encoder(
-        config,
-        app,
-        tokenizer,
-        accepts=backbone.accepts,
-        encoding=encoding,
-        strategy=strategy,
-        backbone=f"the backbone {artifact.family!r}",
-    )
+    encoder = Encoder(config, app, tokenizer, backbone=backbone, encoding=encoding, strategy=strategy)
     stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}
     for rows, store in stores.items():
         if not len(store):
@@ -169,6 +164,16 @@ def _check_fit(config: RunConfig, app: App, backbone: type[Backbone], artifact: 
             f"{artifact.family!r} provides {', '.join(sorted(backbone.provides))}. "
             "Choose another model: et list backbones"
         )
+    if app.marks and "marks" not in backbone.accepts:
+        raise ConfigError(
+            f"app={config.app.name} marks tokens ({', '.join(app.marks)}), which {artifact.family!r} does not take. "
+            "Choose another model: et list backbones"
+        )
+
+
+def _marks(config: RunConfig, app: App) -> dict[str, Any]:
+    """The backbone's option that makes room for the marks of *app*, beside those that the user asks for."""
+    return {"marks": {**app.marks, **config.model.options.get("marks", {})}} if app.marks else {}
 
 
 def _open(config: RunConfig, app: App) -> tuple[Rows, Rows | None]:
@@ -229,16 +234,21 @@ def _tokenizer(
         raise ConfigError(f"{config.model.ref} brings no tokenizer. Set model.tokenizer to a reference that has one.")
     size = config.model.options.get("vocab_size") or _FITTED_VOCABULARY
     log.info("tokenizer: learning a vocabulary of at most %d pieces on the training rows", size)
-    roles = [role for role, spec in app.roles.items() if spec.type is str and not spec.target]
-    return cls.fit(_Texts(rows, roles), vocab_size=size), name
+    texts = _Texts(rows, app)
+    if not any(text.strip() for text in texts):
+        raise ConfigError(
+            f"{rows.description} has no text to learn a vocabulary from. "
+            "Set model.tokenizer to a reference whose tokenizer is used."
+        )
+    return cls.fit(texts, vocab_size=size), name
 
 
 class _Texts:
-    """All texts of *rows*; re-iterable, as ``Tokenizer.fit`` may read more than once."""
+    """All texts of *rows* that *app* reads; re-iterable, as ``Tokenizer.fit`` may read more than once."""
 
-    def __init__(self, rows: Rows, roles: Sequence[str]) -> None:
+    def __init__(self, rows: Rows, app: App) -> None:
         self._rows = rows
-        self._roles = roles
+        self._app = app
 
     def __iter__(self) -> Iterator[str]:
-        return (row[role] for row in self._rows for role in self._roles if role in row)
+        return (text for row in self._rows for text in self._app.texts(row))

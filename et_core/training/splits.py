@@ -58,12 +58,14 @@ class StoreSplit:
         rank: int = 0,
         processes: int = 1,
         task: str = "main",
-        rows: np.ndarray | None = None,
+        examples: np.ndarray | None = None,
     ) -> None:
-        """*rows* are the positions in *store* that belong to the split; None takes all."""
+        """*examples* are the positions in *store* that belong to the split; None takes all."""
         self._store = store
-        self._rows = np.arange(len(store)) if rows is None else rows
-        self._order = LengthBatches(store.lengths[self._rows], batch_size=batch_size, seed=seed, processes=processes)
+        self._examples = np.arange(len(store)) if examples is None else examples
+        self._order = LengthBatches(
+            store.lengths[self._examples], batch_size=batch_size, seed=seed, processes=processes
+        )
         self._pad_id = pad_id
         self._token_budget = token_budget
         self._parts = parts
@@ -79,8 +81,8 @@ class StoreSplit:
         # Collated a few steps ahead in a thread, so that the device never waits for padding.
         with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
             ahead: deque[Future[Turn]] = deque()
-            for rows in self._order.from_step(step):
-                ahead.append(pool.submit(self._collate, self._rows[rows]))
+            for positions in self._order.from_step(step):
+                ahead.append(pool.submit(self._collate, self._examples[positions]))
                 if len(ahead) > _AHEAD:
                     yield ahead.popleft().result()
 

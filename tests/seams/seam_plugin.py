@@ -115,6 +115,10 @@ class Words(Tokenizer):
         ids = [[self._ids.get(word, 1) for word in text.split()][:max_length] or [1] for text in joined]
         return Encoded(ids, [[0] * len(row) for row in ids], list(range(len(ids))))
 
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        words = list(self._ids)
+        return [" ".join(words[index] for index in row) for row in ids]
+
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self._ids).encode()).hexdigest()[:16]
 

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from et_bert.attention import NAME as ATTENTION
 from et_bert.heads import NATIVE_HEADS
-from et_core.errors import ArtifactError, ConfigError
+from et_core.errors import ArtifactError, ComponentError, ConfigError
 from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Tokenizer
 
 log = logging.getLogger("et")
@@ -142,6 +142,11 @@ class BertBackbone(Backbone):
         return tensors
 
     def _embed(self, ids: Tensor, marks: Mapping[str, Tensor]) -> Tensor:
+        if unknown := sorted(marks.keys() - set(self.marks)):
+            raise ComponentError(
+                f"the app gives each token the mark {unknown[0]!r}, for which there is no table: "
+                "App.marks has to name it, with the number of values it takes."
+            )
         embedded: Tensor = self.model.embeddings.word_embeddings(ids)
         for name, values in marks.items():
             embedded = embedded + self.marks[name](values)

@@ -12,7 +12,7 @@ from et_appzoo.classification.labels import Labels, shown
 from et_appzoo.classification.settings import Weights, check_mode, check_names, check_weights, chosen_loss
 from et_appzoo.scores import sigmoid, softmax
 from et_core.errors import ConfigError
-from et_core.interfaces import App, Evaluation, Example, HeadSpec, LossSpec, Role, Row, Tokenizer
+from et_core.interfaces import App, Evaluation, Example, HeadSpec, LossSpec, Processor, Role, Row, Tokenizer
 from et_core.registry import registry
 
 
@@ -153,6 +153,7 @@ class Classification(App):
         max_length: int,
         accepts: frozenset[str],
         truncation: str = "right",
+        processor: Processor | None = None,
     ) -> list[Example]:
         texts = [row["text"] for row in rows]
         pairs = [self._pair(row) for row in rows] if self._pairs else None
