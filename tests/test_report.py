@@ -136,8 +136,58 @@ def test_curves_mark_the_best_step(tmp_path: Path) -> None:
     assert page(tmp_path, best_step=5000).count("line", class_="best") == 0
 
 
+def test_a_lone_training_loss_gets_no_ring(tmp_path: Path) -> None:
+    history = [line for line in HISTORY if "loss" not in line or line["step"] == 20]
+    # Again one for dev loss and one for dev accuracy.
+    assert page(tmp_path, history=history).count("circle", class_="ring") == 2
+
+
+def test_what_was_logged_once_has_no_curve_but_stands_in_the_table(tmp_path: Path) -> None:
+    history = [{"dev/extra": 7.25, **HISTORY[1]}, {"loss/hidden": 3.5, **HISTORY[0]}]
+    found = page(tmp_path, history=history, best_step=10)
+    assert found.count("svg") == 0
+    for row in ("metricdevtrain", "loss0.50000.7000", "extra7.2500–", "loss/hidden–3.5000", "gradient norm–2.0000"):
+        assert row in found.text
+    assert "All metrics" not in page(tmp_path).text
+
+
+def test_one_evaluation_is_drawn_beside_a_curve(tmp_path: Path) -> None:
+    found = page(tmp_path, history=[line for line in HISTORY if "loss" in line or line["step"] == 20])
+    labels = [attributes["aria-label"] for tag, attributes in found.elements if tag == "svg"]
+    assert labels == ["Loss", "Learning rate", "Tokens per second", "Gradient norm"]
+    assert found.count("circle", class_="ring") == 1
+
+
+def test_noise_is_not_drawn_as_a_gap(tmp_path: Path) -> None:
+    found = page(tmp_path, history=[{"step": 1, "loss": 1.380}, {"step": 2, "loss": 1.375}])
+    paths = [attributes["d"] or "" for tag, attributes in found.elements if tag == "path"]
+    first, last = (float(height) for height in re.findall(r" ([\d.]+)", paths[0]))
+    assert 0 < last - first < 20
+
+
+def test_equal_metrics_are_shown_once(tmp_path: Path) -> None:
+    history = [{"step": step, "dev/mse": 9.0 / step, "dev/loss": 9.0 / step + 1e-7, "dev/mae": 3.0} for step in (1, 2)]
+    metrics = {"dev": {"mse": 4.5, "mae": 3.0, "loss": 4.5000001}}
+    found = page(tmp_path, history=history, metrics=metrics)
+    labels = [attributes["aria-label"] for tag, attributes in found.elements if tag == "svg"]
+    assert labels == ["Loss", "mae on dev"]
+    assert found.count("div", class_="tile") == 2
+    assert "equal to loss" in found.text
+    assert "dev, equal to mse" in found.text
+    # All of them stay in the table.
+    assert "loss4.5000" in re.sub(r"\s+", "", found.text)
+
+
+def test_metrics_that_meet_at_the_end_only_are_both_shown(tmp_path: Path) -> None:
+    history = [{"step": 1, "dev/accuracy": 0.5, "dev/f1": 0.4}, {"step": 2, "dev/accuracy": 1.0, "dev/f1": 1.0}]
+    found = page(tmp_path, history=history, metrics={"dev": {"accuracy": 1.0, "f1": 1.0}})
+    assert found.count("div", class_="tile") == 2
+    assert "equal to" not in found.text
+
+
 def test_each_kind_of_curve_gets_its_own_axes(tmp_path: Path) -> None:
-    history = [*HISTORY, {"step": 30, "dev/perplexity": 41.0, "loss/hidden": 2.0, "loss/logits": 0.3}]
+    more = {"dev/perplexity": 41.0, "loss/hidden": 2.0, "loss/logits": 0.3}
+    history = [*HISTORY, {"step": 20, **more}, {"step": 30, **more}]
     found = page(tmp_path, history=history)
     labels = [attributes["aria-label"] for tag, attributes in found.elements if tag == "svg"]
     assert labels == [
@@ -208,6 +258,24 @@ def test_matrix_shows_counts_and_shares_of_the_row(tmp_path: Path) -> None:
     assert "85 of 100 are right" in found.text
 
 
+@pytest.mark.parametrize(
+    ("labels", "half", "hints"),
+    [
+        (["0", "1"], True, []),
+        (["Business", "Sci/Tech", "Sports", "World"], False, []),
+        ([f"quite a long label {i}" for i in range(3)], False, []),
+        ([*"abcdefgh"], False, ["hint muted small narrow"]),
+        ([f"label {i}" for i in range(30)], False, ["hint muted small"]),
+    ],
+)
+def test_a_matrix_gets_the_room_it_needs(tmp_path: Path, labels: list[str], half: bool, hints: list[str]) -> None:
+    counts = np.ones((len(labels), len(labels)), dtype=int).tolist()
+    found = page(tmp_path, figures=[Matrix("m", labels, counts), Bars("b", {"x": 0.5})])
+    assert found.count("section", class_="half") == 1 + half
+    assert re.search(r"\bm\b.*\bb\b" if half else r"\bb\b.*\bm\b", found.text.partition("norm")[2], re.DOTALL)
+    assert [c for _, a in found.elements if (c := a.get("class") or "").startswith("hint")] == hints
+
+
 @pytest.mark.parametrize(("labels", "cells"), [(30, 900), (31, 0), (200, 0)])
 def test_many_labels_show_the_most_confused_pairs(tmp_path: Path, labels: int, cells: int) -> None:
     counts = np.eye(labels, dtype=int) * 20
@@ -226,6 +294,39 @@ def test_regression_draws_at_most_a_thousand_points(tmp_path: Path) -> None:
     found = page(tmp_path, figures=[Scatter("true and predicted", "true", "predicted", points)], history=[])
     assert found.count("circle") == 1000
     assert "1,000 of 5,000 points are drawn." in found.text
+
+
+def test_scatter_names_both_axes(tmp_path: Path) -> None:
+    found = page(tmp_path, figures=[Scatter("s", "true", "predicted", [(0.0, 1.0)])])
+    assert found.count("p", class_="axis up muted small") == 1
+    assert "upwards" not in found.text
+    assert re.findall(r"^(true|predicted)$", found.text, re.MULTILINE) == ["predicted", "true"]
+
+
+def test_drawings_say_how_wide_they_are(tmp_path: Path) -> None:
+    drawings = [attributes for tag, attributes in page(tmp_path).elements if tag == "svg"]
+    assert drawings
+    for drawing in drawings:
+        width = (drawing["viewbox"] or "").split()[2]
+        assert drawing["style"] == f"--w:{width}px"
+
+
+def test_a_long_fact_spans_its_row(tmp_path: Path) -> None:
+    found = page(tmp_path, facts={"device": "cpu", "versions": "python 3.11.7, torch 2.15.0, transformers 5.23.0"})
+    assert found.count("div", class_="long") == 1
+
+
+def test_short_columns_of_examples_stay_on_one_line(tmp_path: Path) -> None:
+    columns = ["where", "text", "note", "loss"]
+    rows = [["test.tsv line 2302", "word " * 30, "w " * 18, 0.5]]
+    found = page(tmp_path, figures=[Examples("wrong", columns, rows)])
+    kinds = [
+        attributes.get("class") for tag, attributes in found.elements if tag == "td" and "data-column" in attributes
+    ]
+    assert kinds == ["line", "wide", "", "n"]
+    # Not all of five such columns: the text needs room as well.
+    found = page(tmp_path, figures=[Examples("wrong", [*"abcde", "text"], [["x" * 25] * 5 + ["word " * 30]])])
+    assert found.count("td", class_="line") == 2
 
 
 def test_long_text_is_cut_and_its_whole_is_one_click_away(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,42 @@ def series(history: Sequence[Mapping[str, Any]], key: str) -> Series:
     }
     steps = sorted(found)
     return Series(np.array(steps, dtype=np.float64), np.array([found[step] for step in steps], dtype=np.float64))
+
+
+def equal_metrics(data: ReportData, names: Iterable[str]) -> dict[str, list[str]]:
+    """*names* without those that equal an earlier one wherever they were measured, which are listed under that one."""
+    measured = _measured(data)
+    kept: dict[str, list[str]] = {}
+    for name in names:
+        twin = next((other for other in kept if _equal(measured.get(other, {}), measured.get(name, {}))), None)
+        if twin is None:
+            kept[name] = []
+        else:
+            kept[twin].append(name)
+    return kept
+
+
+def _measured(data: ReportData) -> dict[str, dict[tuple[str, float | None], float]]:
+    """Each metric's value by split and step; the value at the end has no step."""
+    found: dict[str, dict[tuple[str, float | None], float]] = {}
+    for line in data.history:
+        step = as_number(line.get("step"))
+        for key, value in line.items():
+            split, _, name = key.partition("/")
+            if name:
+                found.setdefault(name, {})[split, step] = as_number(value)
+    for split, values in data.metrics.items():
+        for name, value in values.items():
+            found.setdefault(name, {})[split, None] = as_number(value)
+    return found
+
+
+def _equal(one: Mapping[Any, float], other: Mapping[Any, float]) -> bool:
+    left = np.array(list(one.values()), dtype=np.float64)
+    if one.keys() != other.keys() or not np.isfinite(left).any():
+        return False
+    # The same figure computed in two ways (a mean squared error and the loss) differs in its last digits.
+    return np.allclose(left, np.array([other[key] for key in one]), rtol=1e-5, atol=1e-9, equal_nan=True)
 
 
 def as_number(value: object) -> float:

@@ -9,18 +9,38 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from et_core.interfaces.figures import Bars, Examples, Figure, Matrix, Scatter
-from et_core.report.data import ReportData, as_number, as_yaml, clean, series
+from et_core.report.data import ReportData, as_number, as_yaml, clean, equal_metrics, series
 from et_core.report.plots import MAX_POINTS, Drawing, Line, ceiling, line_chart, scatter_chart, smooth
 from et_core.report.tables import headline_split, metric_names, number
 from et_core.runfolder import write_text
 
 _MATRIX_LABELS = 30
-_WIDE, _SLIM, _SCATTER = (420, 240), (340, 170), (420, 320)
+_WIDE, _SLIM, _SCATTER = (460, 250), (300, 160), (460, 340)
 _TILES = 4
 _LINES = 6
 _CUT, _LONGEST = 320, 20_000
 _OPEN_ROWS, _MAX_ROWS = 15, 60
 _PAIRS, _BARS = 20, 30
+_LONG_FACT = 40
+_LINE, _LINES_TOGETHER = 30, 60
+_HALF_MATRIX = 440
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A chart to be, and the keys of the history that it shows."""
+
+    title: str
+    keys: Sequence[str]
+    lines: Sequence[Line]
+
+    @property
+    def empty(self) -> bool:
+        return not any(np.isfinite(line.values).any() for line in self.lines)
+
+    @property
+    def is_curve(self) -> bool:
+        return not self.empty and any(len(line.steps) > 1 for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -69,49 +89,81 @@ def environment(*, autoescape: bool) -> Environment:
 
 def _context(data: ReportData) -> dict[str, Any]:
     headline = headline_split(data.metrics)
-    charts, slim_charts = _charts(data)
+    plans = _plans(data)
+    charts, slim_charts = _charts([plan for plan in plans if plan.is_curve], best_step=data.best_step)
+    tiles = _tiles(data, headline)
+    table = _table(data, [plan for plan in plans if not plan.is_curve])
+    names = metric_names(table)
+    # Halves stand first, so that they pair up; what needs the width of the page would leave one alone.
+    figures = sorted(map(_view, data.figures), key=lambda view: not view["half"])
     return {
         "data": data,
         "headline": headline,
-        "tiles": _tiles(data.metrics, headline),
-        "names": metric_names(data.metrics),
+        "tiles": tiles,
+        "table": table if len(names) > len(tiles) or table != data.metrics else {},
+        "names": names,
         "number": number,
         "charts": charts,
         "slim_charts": slim_charts,
-        "figures": [_view(figure) for figure in data.figures],
+        "figures": figures,
+        "long_fact": _LONG_FACT,
         "config": as_yaml(data.config) if data.config else "",
     }
 
 
-def _tiles(metrics: Mapping[str, Mapping[str, float]], headline: str | None) -> list[tuple[str, str, str]]:
-    """Name, figure and small print of the first metrics; the loss comes last."""
+def _tiles(data: ReportData, headline: str | None) -> list[tuple[str, str, str]]:
+    """Name, figure and small print of the first metrics, equal ones once; the loss comes last."""
     if headline is None:
         return []
-    values = metrics[headline]
-    names = sorted(values, key=lambda name: name == "loss")
+    values = data.metrics[headline]
+    names = equal_metrics(data, sorted(values, key=lambda name: name == "loss"))
     tiles = []
-    for name in names[:_TILES]:
+    for name, equals in list(names.items())[:_TILES]:
         others = [
-            f"{split} {number(found[name])}" for split, found in metrics.items() if split != headline and name in found
+            f"{split} {number(found[name])}"
+            for split, found in data.metrics.items()
+            if split != headline and name in found
         ]
-        tiles.append((name, number(values[name]), ", ".join(others)))
+        tiles.append((name, number(values[name]), ", ".join([*others, *_equal_to(equals)])))
     return tiles
 
 
-def _charts(data: ReportData) -> tuple[list[Chart], list[Chart]]:
+def _equal_to(names: Sequence[str]) -> list[str]:
+    return [f"equal to {', '.join(names)}"] if names else []
+
+
+def _table(data: ReportData, left_out: Sequence[_Plan]) -> dict[str, dict[str, float]]:
+    """The metrics by split, and what was logged once only and has no curve for that reason."""
+    table = {split: dict(values) for split, values in data.metrics.items()}
+    for plan in left_out:
+        for key in plan.keys:
+            values = series(data.history, key).values
+            split, _, name = key.partition("/")
+            if not _is_measured(key):
+                split, name = "train", key if key.startswith("loss") else plan.title.lower()
+            if np.isfinite(values).any():
+                table.setdefault(split, {}).setdefault(name, float(values[0]))
+    return table
+
+
+def _charts(plans: Sequence[_Plan], *, best_step: int | None) -> tuple[list[Chart], list[Chart]]:
     """The curves in two columns, and the last three as a row of small ones where their number is odd."""
-    plans = [(title, lines) for title, lines in _curves(data) if any(np.isfinite(line.values).any() for line in lines)]
     wide = len(plans) - 3 if len(plans) % 2 and len(plans) > 1 else len(plans)
-    charts = [
-        _chart(title, lines, _WIDE if index < wide else _SLIM, best_step=data.best_step)
-        for index, (title, lines) in enumerate(plans)
-    ]
+    charts = [_chart(plan, _WIDE if index < wide else _SLIM, best_step=best_step) for index, plan in enumerate(plans)]
     return charts[:wide], charts[wide:]
 
 
-def _curves(data: ReportData) -> list[tuple[str, list[Line]]]:
+def _is_measured(key: str) -> bool:
+    return "/" in key and not key.startswith("loss/")
+
+
+def _plans(data: ReportData) -> list[_Plan]:
     keys = list(dict.fromkeys(key for line in data.history for key in line))
-    measured = [key for key in keys if "/" in key and not key.startswith("loss/")]
+    measured = list(filter(_is_measured, keys))
+    # The loss keeps its chart, whatever equals it: the training loss is there to compare.
+    names = sorted((key.partition("/")[2] for key in measured), key=lambda name: name != "loss")
+    equal = equal_metrics(data, dict.fromkeys(names))
+    measured = [key for key in measured if key.partition("/")[2] in equal]
     losses = [key for key in measured if key.endswith("/loss")]
     scores = [key for key in measured if key not in losses]
     terms = [key for key in keys if key.startswith("loss/")][:_LINES]
@@ -120,26 +172,26 @@ def _curves(data: ReportData) -> list[tuple[str, list[Line]]]:
     others = [key for key in scores if key not in shares][:_LINES]
     splits = {key.partition("/")[0] for key in shares}
     only = splits.pop() if len(splits) == 1 else ""
+    loss_lines = [*_train_lines(data, "loss", "train"), *_marked(data, losses, equal, first_color=1)]
+    term_lines = [line for i, key in enumerate(terms) for line in _train_lines(data, key, key[5:], color=i)]
+    speed = _train_lines(data, "tokens_per_second", "tokens per second", smoothed=False)
     return [
-        ("Loss", [*_train_lines(data, "loss", "train"), *_marked(data, losses, first_color=1)]),
-        (f"Metrics on {only}" if only else "Metrics", _marked(data, shares, short=bool(only))),
-        *((_spoken(key), _marked(data, [key])) for key in others),
-        (
-            "Terms of the loss",
-            [line for i, key in enumerate(terms) for line in _train_lines(data, key, key[5:], color=i)],
-        ),
-        ("Learning rate", _train_lines(data, "lr", "learning rate", smoothed=False)),
-        ("Tokens per second", _train_lines(data, "tokens_per_second", "tokens per second", smoothed=False)),
-        ("Gradient norm", _train_lines(data, "grad_norm", "gradient norm")),
+        _Plan("Loss", ["loss", *losses], loss_lines),
+        _Plan(f"Metrics on {only}" if only else "Metrics", shares, _marked(data, shares, equal, short=bool(only))),
+        *(_Plan(_spoken(key), [key], _marked(data, [key], equal)) for key in others),
+        _Plan("Terms of the loss", terms, term_lines),
+        _Plan("Learning rate", ["lr"], _train_lines(data, "lr", "learning rate", smoothed=False)),
+        _Plan("Tokens per second", ["tokens_per_second"], speed),
+        _Plan("Gradient norm", ["grad_norm"], _train_lines(data, "grad_norm", "gradient norm")),
     ]
 
 
-def _chart(title: str, lines: Sequence[Line], size: tuple[int, int], *, best_step: int | None) -> Chart:
-    named = [line for line in lines if line.role != "raw" and np.isfinite(line.values).any()]
-    marked = any(line.role == "marked" for line in lines)
-    drawing = line_chart(lines, label=title, best_step=best_step if marked else None, size=size)
-    legend = tuple((line.name, f"c{line.color}") for line in named if line.name.lower() != title.lower())
-    return Chart(title, drawing, legend)
+def _chart(plan: _Plan, size: tuple[int, int], *, best_step: int | None) -> Chart:
+    named = [line for line in plan.lines if line.role != "raw" and np.isfinite(line.values).any()]
+    marked = any(line.role == "marked" for line in named)
+    drawing = line_chart(plan.lines, label=plan.title, best_step=best_step if marked else None, size=size)
+    legend = tuple((line.name, f"c{line.color}") for line in named if line.name.lower() != plan.title.lower())
+    return Chart(plan.title, drawing, legend)
 
 
 def _train_lines(data: ReportData, key: str, name: str, *, color: int = 0, smoothed: bool = True) -> list[Line]:
@@ -154,12 +206,20 @@ def _train_lines(data: ReportData, key: str, name: str, *, color: int = 0, smoot
     ]
 
 
-def _marked(data: ReportData, keys: Sequence[str], *, first_color: int = 0, short: bool = False) -> list[Line]:
+def _marked(
+    data: ReportData,
+    keys: Sequence[str],
+    equal: Mapping[str, Sequence[str]],
+    *,
+    first_color: int = 0,
+    short: bool = False,
+) -> list[Line]:
     lines = []
     for color, key in enumerate(keys, start=first_color):
         found = series(data.history, key)
         split, _, name = key.partition("/")
         label = split if name == "loss" else name if short else _spoken(key)
+        label = ", ".join([label, *_equal_to(equal[name])])
         lines.append(Line(label, found.steps, found.values, color % _LINES, role="marked"))
     return lines
 
@@ -172,7 +232,7 @@ def _spoken(key: str) -> str:
 def _view(figure: Figure) -> dict[str, Any]:
     match figure:
         case Matrix():
-            return {"kind": "matrix", "title": figure.title, "half": len(figure.labels) <= 4, **_matrix(figure)}
+            return {"kind": "matrix", "title": figure.title, **_matrix(figure)}
         case Scatter():
             drawing = scatter_chart(figure, size=_SCATTER)
             return {"kind": "scatter", "title": figure.title, "half": True, "figure": figure, "drawing": drawing}
@@ -189,8 +249,13 @@ def _matrix(figure: Matrix) -> dict[str, Any]:
     shares = counts / np.maximum(rows, 1)[:, None]
     wide = len(labels) > _MATRIX_LABELS
     right = counts.diagonal()
+    turned = len(labels) > 7
     return {
         "labels": labels,
+        "half": not turned and _matrix_width(labels) <= _HALF_MATRIX,
+        "turned": turned,
+        # On a phone, words over narrow columns stand upright as well.
+        "upright": max(map(len, labels), default=0) > 4,
         "total": int(counts.sum()),
         "wrong": int(counts.sum() - right.sum()),
         "cells": [] if wide else _cells(labels, counts, shares),
@@ -199,6 +264,12 @@ def _matrix(figure: Matrix) -> dict[str, Any]:
         "precision": [_percent(hit, of) for hit, of in zip(right, columns, strict=True)],
         "pairs": _pairs(labels, counts, shares)[: _PAIRS if wide else _PAIRS // 2] if len(labels) > 8 else [],
     }
+
+
+def _matrix_width(labels: Sequence[str]) -> int:
+    """About how many pixels a matrix takes whose labels are not turned: its cells, the labels and two columns more."""
+    lengths = [8 * len(label) + 10 for label in labels]
+    return sum(min(max(length, 64), 96) for length in lengths) + min(max([*lengths, 88]), 170) + 110
 
 
 def _cells(labels: Sequence[str], counts: np.ndarray, shares: np.ndarray) -> list[list[MatrixCell]]:
@@ -244,17 +315,28 @@ def _bars(figure: Bars) -> dict[str, Any]:
 
 def _examples(figure: Examples) -> dict[str, Any]:
     rows = [[_cell(value) for value in row] for row in figure.rows[:_MAX_ROWS]]
-    wide = [max((len(row[i].text) for row in rows if i < len(row)), default=0) > 40 for i in range(len(figure.columns))]
-    numeric = [all(row[i].numeric for row in rows if i < len(row)) for i in range(len(figure.columns))]
+    columns = [[row[i] for row in rows if i < len(row)] for i in range(len(figure.columns))]
     return {
         "rows": rows[:_OPEN_ROWS],
         "more": rows[_OPEN_ROWS:],
-        "kinds": [
-            "n" if number_column else "wide" if wide_column else ""
-            for number_column, wide_column in zip(numeric, wide, strict=True)
-        ],
+        "kinds": _kinds(columns),
         "left_out": len(figure.rows) - len(rows),
     }
+
+
+def _kinds(columns: Sequence[Sequence[Cell]]) -> list[str]:
+    """The class of each column: numbers, long text, or one line a cell while there is room for the text."""
+    lengths = [max((len(cell.text) for cell in column), default=0) for column in columns]
+    kinds = [
+        "n" if all(cell.numeric for cell in column) else "wide" if length > 40 else ""
+        for column, length in zip(columns, lengths, strict=True)
+    ]
+    room = _LINES_TOGETHER - sum(length for length, kind in zip(lengths, kinds, strict=True) if kind == "n")
+    for index in sorted(range(len(kinds)), key=lambda index: lengths[index]):
+        if not kinds[index] and lengths[index] <= min(_LINE, room):
+            kinds[index] = "line"
+            room -= lengths[index]
+    return kinds
 
 
 def _cell(value: object) -> Cell:

@@ -16,7 +16,9 @@ from et_core.report.tables import number
 MAX_POINTS = 1000
 _STRIPS = 60
 _TOP, _RIGHT, _BOTTOM = 20, 12, 26
-_CHARACTER = 6.6
+_CHARACTER = 7.0
+# An axis spans at least this share of its values: closer up, noise would look like a trend.
+_LEAST_SPAN = 0.1
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,9 @@ def _value_range(values: Floats) -> tuple[float, float, bool]:
     if 0 <= low < 0.3 * high:
         return 0.0, high * 1.05, cut
     padded_low, padded_high = _widen(low, high)
+    lacking = _LEAST_SPAN * max(abs(low), abs(high)) - (padded_high - padded_low)
+    if lacking > 0:
+        padded_low, padded_high = padded_low - lacking / 2, padded_high + lacking / 2
     return padded_low, min(padded_high, 1.0) if low < high <= 1 else padded_high, cut
 
 
@@ -193,9 +198,9 @@ def _curve(axes: _Axes, line: Line, best: int | None) -> Markup:
     points = [(axes.px(step), axes.py(value)) for step, value in zip(steps, values, strict=True)]
     parts = [_tag("path", d=_path(points), class_=line.role)]
     finite = [(step, point) for step, point in zip(steps, points, strict=True) if np.isfinite(point[1])]
-    if line.role == "marked" or len(finite) == 1:
-        if len(finite) <= _STRIPS:
-            parts += [_tag("circle", cx=x, cy=y, r=2.5) for _, (x, y) in finite]
+    if len(finite) == 1 or (line.role == "marked" and len(finite) <= _STRIPS):
+        parts += [_tag("circle", cx=x, cy=y, r=2.5) for _, (x, y) in finite]
+    if line.role == "marked":
         parts += [_tag("circle", cx=x, cy=y, r=5, class_="ring") for step, (x, y) in finite if step == best]
     return _tag("g", *parts, class_=f"c{line.color}")
 
@@ -232,7 +237,9 @@ def _strips(axes: _Axes, lines: Sequence[Line]) -> Markup:
 
 
 def _svg(axes: _Axes, parts: Sequence[Markup], label: str) -> Markup:
-    return _tag("svg", *parts, viewBox=f"0 0 {axes.width} {axes.height}", role="img", aria_label=label)
+    # The page needs the width to keep the letters at one size however far it scales the drawing.
+    size = {"viewBox": f"0 0 {axes.width} {axes.height}", "style": f"--w:{axes.width}px"}
+    return _tag("svg", *parts, **size, role="img", aria_label=label)
 
 
 def _tag(name: str, *content: str, **attributes: object) -> Markup:
