@@ -10,7 +10,7 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml plugins/et-appzoo/pyproject.toml plugins/et-bert/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(EDITABLE)
 	touch $@
@@ -44,7 +44,7 @@ check: lint types contracts
 # Pins the whole environment anew, as plain name==version lines.
 lock:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'uv>=0.5,<1'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --group dev $(EDITABLE) 'et-core[tensorboard]'
 	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable > requirements.lock
 

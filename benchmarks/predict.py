@@ -56,7 +56,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> None:
     print(f"pipeline at its best: batch size {size}, {dtype}; {arguments.rows} rows")
     ratios = []
     for number in range(arguments.rounds):
-        ours, theirs = child("et", run, everything, 0, "auto"), child("pipeline", run, everything, size, dtype)
+        ours, theirs = child("et", run, everything, 0, dtype), child("pipeline", run, everything, size, dtype)
         ratios.append(ours["rows_per_second"] / theirs["rows_per_second"])
         agree = statistics.mean(a == b for a, b in zip(ours["labels"], theirs["labels"], strict=True))
         print(
@@ -107,11 +107,11 @@ def child(who: str, run: Path, source: Path, batch_size: int, dtype: str) -> dic
     return measure_apart(__file__, "--one", who, str(run), str(source), str(batch_size), dtype)
 
 
-def run_et(run: Path, source: Path, batch_size: int, dtype: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for both
+def run_et(run: Path, source: Path, batch_size: int, dtype: str) -> dict[str, Any]:  # noqa: ARG001 - as the other
     import et_core as et
 
     output = source.with_suffix(".et.jsonl")
-    loaded = et.load(run)
+    loaded = et.load(run, precision={"float32": "fp32", "bfloat16": "bf16"}[dtype])
     start = time.perf_counter()
     written = loaded.predict_file(source, output, keep=["sentence"])
     seconds = time.perf_counter() - start

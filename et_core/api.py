@@ -8,20 +8,18 @@ import json
 import logging
 import platform
 import sys
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from et_core.config import RunConfig, load_config, to_dict
-from et_core.config.schema import is_rows
-from et_core.errors import CheckpointError
+from et_core.errors import CheckpointError, RunFolderError
 from et_core.inference import Run
 from et_core.interfaces import Artifact, Model
 from et_core.registry import ModelRef
 from et_core.report import ReportData, write_card, write_report
 from et_core.runfolder import Checkpoints, RunFolder, write_json, write_text
+from et_core.sources import leads_to
 from et_core.sources import resolve as resolve_ref
 from et_core.training import Outcome, build_strategy, check_config, refuse_other_run, train_worker
 
@@ -45,8 +43,8 @@ def train(
     run_config = load_config(config, overrides).config
     path = Path(run_config.output or _default_output(config, run_config))
     folder = RunFolder(path)
-    if resume and config is None and folder.config_file.is_file():
-        run_config = load_config(folder.config_file, overrides).config
+    if resume:
+        run_config = _as_begun(folder, config, overrides, run_config)
     run_config.output = str(path)
     _make_plugin_files_absolute(run_config)
     check_config(run_config)
@@ -56,7 +54,7 @@ def train(
     if strategy.is_main:
         folder = RunFolder.create(path, resume=resume)
         if not folder.has_checkpoint():  # else the settings are checked against its own first
-            write_text(folder.config_file, _as_yaml(run_config))
+            folder.write_config(run_config)
     show = sys.stderr.isatty() if progress is None else progress
     try:
         strategy.launch(train_worker, run_config, path, resume, show, write_reports)
@@ -67,15 +65,34 @@ def train(
     return Run.load(path)
 
 
+def _as_begun(
+    folder: RunFolder,
+    config: str | Path | Mapping[str, Any] | None,
+    overrides: Mapping[str, Any] | Sequence[str] | None,
+    run_config: RunConfig,
+) -> RunConfig:
+    """*run_config* with the models that the run in *folder* began with; without *config*, that run's own settings."""
+    if not folder.config_file.is_file():
+        if config is None:
+            raise RunFolderError(f"there is no run in {folder.path} to go on with. Name its folder: output=...")
+        return run_config
+    begun = load_config(folder.config_file).config
+    if config is None:
+        return load_config(folder.config_file, overrides).config
+    asked, then = run_config.model, begun.model
+    if leads_to(asked.ref, then.ref):
+        asked.ref = then.ref
+    if asked.tokenizer and then.tokenizer and leads_to(asked.tokenizer, then.tokenizer):
+        asked.tokenizer = then.tokenizer
+    return run_config
+
+
 def _finished(folder: RunFolder, config: RunConfig) -> Run:
     run = Run.load(folder.path)
     loaded = None
     with contextlib.suppress(CheckpointError):
         loaded = Checkpoints(folder.checkpoints).newest()
     if loaded:
-        # config.yaml names the model in full, the checkpoint as it was written.
-        if config.model.ref == run.config.model.ref:
-            config.model.ref = loaded.state["config"]["model.ref"]
         refuse_other_run(loaded, config, {})
     log.info("%s is finished already: there is nothing left to train", folder.path)
     return run
@@ -94,8 +111,7 @@ def resolve(ref: str | ModelRef) -> Artifact:
 def write_reports(outcome: Outcome) -> None:
     """Write what a finished run leaves for people, and last of all results.json, which marks it as finished."""
     config, position = outcome.config, outcome.position
-    config.model.ref = str(outcome.parts.artifact.ref)
-    write_text(outcome.folder.config_file, _as_yaml(config))
+    outcome.folder.write_config(config)
     if outcome.skipped_total:
         lines = (json.dumps({"where": row.where, "reason": row.reason, "raw": row.raw}) for row in outcome.skipped)
         write_text(outcome.folder.skipped_file, "".join(f"{line}\n" for line in lines))
@@ -144,7 +160,7 @@ def _report_data(outcome: Outcome) -> ReportData:
     name = outcome.folder.path.name
     return ReportData(
         title=name,
-        app=config.app.name,
+        app=config.app.name.rpartition("/")[2],
         model=str(parts.artifact.ref),
         task_line=parts.app.describe(),
         command=f"et train {outcome.folder.config_file} output=NEW_FOLDER",
@@ -198,13 +214,3 @@ def _default_output(config: str | Path | Mapping[str, Any] | None, run_config: R
 def _make_plugin_files_absolute(config: RunConfig) -> None:
     """Plugin files are needed again wherever the run is used; other paths stay as they were written."""
     config.plugins.files = [str(Path(file).resolve()) for file in config.plugins.files]
-
-
-def _as_yaml(config: RunConfig) -> str:
-    """As OmegaConf writes it, which reads it again: YAML's own rules would leave a label "1e5" without quotes."""
-    values = to_dict(config)
-    for name in ("train", "dev"):
-        rows = getattr(config.data, name)
-        if is_rows(rows) and isinstance(rows, Sized):
-            values["data"][name] = f"(in memory, {len(rows)} rows)"
-    return OmegaConf.to_yaml(OmegaConf.create(values))

@@ -7,15 +7,18 @@ import gzip
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import et_core as et
 from et_core.errors import CheckpointError, ConfigError, DataError, EtError, RunFolderError
+from et_core.inference.precision import same_precision
 
 ROWS = [
     {"sentence": f"{word} film {i}", "y": label}
@@ -211,10 +214,18 @@ def test_predictions_do_not_replace_their_own_input(run: et.Run, tsv: Path, tmp_
     assert tsv.read_bytes() == before
 
 
-def test_a_run_told_to_train_in_fp32_predicts_in_it(run: et.Run, tsv: Path, tmp_path: Path) -> None:
+def test_a_run_predicts_in_the_precision_it_was_trained_in(run: et.Run, tsv: Path, tmp_path: Path) -> None:
     assert run.config.train.precision == "fp32"
     assert et.load(run.path).predict_file(tsv, tmp_path / "out.jsonl").precision == "fp32"
     assert et.load(run.path, precision="bf16").predict_file(tsv, tmp_path / "out.jsonl").precision == "bf16"
+    other = et.load(shutil.copytree(run.path, tmp_path / "bf16"))
+    results = json.loads(other.folder.results_file.read_text("utf-8"))
+    other.folder.results_file.write_text(json.dumps({**results, "precision": "bf16"}), "utf-8")
+    device = torch.device("cpu")
+    assert other.predict_file(tsv, tmp_path / "out.jsonl").precision == same_precision("bf16", device)
+    other.folder.results_file.write_text(json.dumps(results)[:-20], "utf-8")
+    with pytest.raises(RunFolderError, match=r"results\.json was cut off or altered: "):
+        _ = other.metrics
 
 
 def test_predictions_pass_through_standard_input_and_output(run: et.Run) -> None:

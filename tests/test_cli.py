@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,8 +66,35 @@ def test_help_of_the_program_and_of_each_command_shows_its_use() -> None:
 def test_unknown_command_is_answered_with_the_nearest() -> None:
     shown = et("trian", code=2).stderr
     assert "there is no command 'trian'. Did you mean 'train'? Commands: train, evaluate, predict," in shown
+    assert (
+        "there is no command 'lst'. Did you mean 'list'? Commands: check, list, show."
+        in et("plugins", "lst", code=2).stderr
+    )
+    assert "there is no command 'fetch'. Commands: pin." in et("zoo", "fetch", code=2).stderr
     assert "No such option '--resum'. Did you mean '--resume'?" in et("train", "--resum", code=2).stderr
     assert "Settings are written without dashes, such as train.lr=3e-5" in et("train", "--lr", "3", code=2).stderr
+
+
+def test_help_of_train_names_nothing_that_only_a_plugin_has() -> None:
+    shown = et("train", "--help").stdout
+    assert "et train app=APP model=REF data.train=FILE data.dev=0.1" in shown
+    assert "minilm" not in shown
+
+
+def test_a_deprecated_name_is_told_once_without_the_line_of_code(folder: Path, tmp_path: Path) -> None:
+    call = "register('old', 'et_core.training.optimizers:AdamW', summary='S', deprecated='use adamw.')"
+    fake_dist(tmp_path / "site", "acme", module_source=registering(call, kind="optimizers"))
+    done = subprocess.run(
+        [sys.executable, "-m", "et_core", "train", "run.yaml", "train.optimizer=old", "train.epochs=1", "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    warned = [line for line in done.stderr.splitlines() if "deprecated" in line or "Warning" in line]
+    assert len(warned) == 1
+    assert re.fullmatch(r"et: warning: optimizer '(acme/)?old' from acme 1\.0 is deprecated: use adamw\.", warned[0])
 
 
 def test_plugins_are_listed_shown_and_checked() -> None:
@@ -159,6 +187,7 @@ def test_list_prints_names_by_kind_and_pattern() -> None:
         "Apache-2.0",
     ]
     assert et("list", "presets", "xyzzy*").stderr == "no preset matches 'xyzzy*'.\n"
+    assert "Error: a kind is missing. Kinds: backbones, heads, losses," in et("list", code=2).stderr
     unknown = et("list", "backbons", code=2).stderr
     assert unknown.startswith("et: ")
     assert "backbones" in unknown
@@ -169,6 +198,8 @@ def test_resolve_shows_what_a_reference_stands_for() -> None:
     assert (found["ref"], found["family"], found["license"]) == ("bert-tiny-random@zoo", "bert", "Apache-2.0")
     text = et("resolve", "bert@init").stdout
     assert "family     bert\n" in text
+    assert "license    -\n" in text
+    assert "tokenizer  -\n" in text
     assert "weights    fresh\n" in text
     assert et("resolve", "org/repo", code=2).stderr.startswith("et: ")
 
@@ -190,6 +221,23 @@ def test_error_a_user_can_mend_prints_without_traceback_and_exits_with_2(folder:
     assert traced.startswith("Traceback (most recent call last):")
     assert "et_core.errors.ConfigError" in traced
     assert traced.endswith(message)
+
+
+def test_setting_of_a_file_is_refused_with_its_line(folder: Path) -> None:
+    with (folder / "run.yaml").open("a") as file:
+        file.write("trian: {}\n")
+    shown = et("train", "run.yaml", code=2, cwd=folder).stderr
+    assert shown == "et: run.yaml line 10: trian is not a setting. Did you mean train?\n"
+
+
+def test_a_chosen_format_wins_over_the_extensions_of_a_prediction(folder: Path) -> None:
+    et("train", "run.yaml", "train.epochs=1", "output=run", "--quiet", cwd=folder)
+    (folder / "train.tsv").rename(folder / "new.parquet")
+    files = ["--input", "new.parquet", "--input-format", "tsv", "--output", "out.parquet", "--output-format", "csv"]
+    et("predict", "run", *files, cwd=folder)
+    lines = (folder / "out.parquet").read_text("utf-8").splitlines()
+    assert lines[0] == "text,label,prediction,probabilities"
+    assert len(lines) == 13
 
 
 def start_training(folder: Path, output: str) -> subprocess.Popen[str]:
@@ -232,3 +280,14 @@ def test_signal_stops_training_with_a_checkpoint_from_which_it_goes_on(
     assert (resumed.path / "model/model.safetensors").read_bytes() == (
         whole.path / "model/model.safetensors"
     ).read_bytes()
+
+
+def test_a_limit_that_names_what_is_not_installed_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "et_core", "plugins", "list"],
+        env={**os.environ, "ET_PLUGINS": "et-brt", "ET_PLUGINS_STRICT": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "ET_PLUGINS='et-brt' names et-brt, which is not installed.\n"

@@ -51,7 +51,9 @@ def batch(bundle: ModelBundle) -> Batch:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
+    """A model folder without a manifest, so that what it says of itself is all there is to check."""
     make().save(tmp_path / "model")
+    (tmp_path / "model" / "MANIFEST.json").unlink()
     return tmp_path / "model"
 
 
@@ -79,7 +81,10 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path, options: dict[str, Any
         found, expected = (b.model.eval()(batch(b))["logits"] for b in (again, bundle))
     assert torch.equal(found, expected)
     assert again.encoding == bundle.encoding
-    assert (again.model.backbone.family, again.model.backbone.options) == ("bert", bundle.model.backbone.options)
+    assert (again.model.backbone.family, again.model.backbone.options) == (
+        "et-bert/bert",
+        bundle.model.backbone.options,
+    )
     assert again.tokenizer.fingerprint() == bundle.tokenizer.fingerprint()
     assert again.apps["main"].state() == bundle.apps["main"].state()
     assert again.app_configs == bundle.app_configs
@@ -115,6 +120,29 @@ def test_a_folder_can_be_saved_over(saved: Path) -> None:
     make().save(saved)
     ModelBundle.load(saved)
     assert not (saved / "extra.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "et.json", "config.json", "tokenizer.json"])
+def test_a_file_that_is_not_as_it_was_saved_is_named_wherever_the_model_is_used(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    make().save(folder)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    for use in (ModelBundle.load, lambda path: resolve(f"{path}@local")):
+        with pytest.raises(ArtifactError) as error:
+            use(folder)
+        assert str(error.value) == (
+            f"{folder} cannot be used: {name} was altered: its sha256 is not the one in MANIFEST.json.\n"
+            f"Restore the file, or train anew. If it was changed on purpose, remove {folder / 'MANIFEST.json'}."
+        )
+
+
+def test_what_the_parts_are_is_described_with_who_provides_them(saved: Path) -> None:
+    described = json.loads((saved / "et.json").read_text("utf-8"))
+    assert described["family"] == "et-bert/bert"
+    assert described["tasks"]["main"]["head"]["task"] == "sequence-classification"
+    assert {"et-bert", "et-appzoo", "et-core", "torch"} <= described["versions"].keys()
 
 
 def edit(path: Path, change: Callable[[Any], Any]) -> None:
@@ -188,7 +216,8 @@ def test_weights_that_are_missing_or_cut_off_are_named(saved: Path) -> None:
 
 def test_weights_of_marks_that_are_missing_are_named(tmp_path: Path) -> None:
     make(marks={"turn": 3}).save(tmp_path / "model")
-    (tmp_path / "model" / "extra.safetensors").unlink()
+    for name in ("extra.safetensors", "MANIFEST.json"):
+        (tmp_path / "model" / name).unlink()
     with pytest.raises(ArtifactError) as error:
         ModelBundle.load(tmp_path / "model")
     assert str(error.value) == f"{tmp_path / 'model' / 'extra.safetensors'} is missing."

@@ -38,6 +38,11 @@ FLAWED = {
     "et-kwarg": registering('register("one", "a:b", sumary="One")'),
     "et-nameless": registering('register("One", "a:b", summary="One")'),
     "et-mimic": "from et_core.errors import PluginError\nraise PluginError('et-mimic 0.9 is out of order')\n",
+    "et-truth": "ET_API = True\n",
+    "et-number": registering('register(3, "a:b", summary="Three")'),
+    "et-panics": "class Panic(BaseException):\n    pass\n\nraise Panic('in Rust')\n",
+    "et-yields": registering("yield"),
+    "et-partial": EMPTY_PLUGIN + "from functools import partial\net_register_heads = partial(print)\n",
     "et-foreign": registering().replace("et_register_backbones", "pytest_configure"),
 }
 CORE = importlib.metadata.version("et-core")
@@ -57,6 +62,11 @@ REASONS = {
     "et-exits": "failed to load: SystemExit: bye",
     "et-twice": "registers the backbone name 'one' twice.",
     "et-kwarg": "failed to load: TypeError: _Staging.register() got an unexpected keyword argument 'sumary'",
+    "et-truth": "states ET_API = True. Write a whole number: ET_API = 1",
+    "et-number": "registers a backbone with name=3, of type int. It is text.",
+    "et-panics": "failed to load: Panic: in Rust",
+    "et-yields": "defines et_register_backbones as a generator, which registers nothing. Write it without 'yield'.",
+    "et-partial": "defines et_register_heads without @hookimpl, so it would never be called.",
     "et-nameless": "registers the backbone name 'One'. "
     "Names are lower case letters and digits, joined by single '-' or '.'.",
     "et-mimic": "failed to load: PluginError: et-mimic 0.9 is out of order",
@@ -370,36 +380,16 @@ def test_a_registry_is_found_by_plural_and_singular(site: Path) -> None:
     assert str(caught.value) == f"unknown kind 'backbnes'. Did you mean 'backbones'?\nKinds: {', '.join(KINDS)}."
 
 
-@pytest.mark.parametrize("text", ["et-bert", "et-bert>=0.1", "ET_Bert<2", "et-bert[all]==1.*", "et-bert>=1.0a1"])
-def test_requirements_that_are_met_pass(site: Path, text: str) -> None:
-    bert(site, "et-bert")
-    load(site).require([text])
+def test_what_is_registered_after_the_hook_has_returned_is_refused(site: Path) -> None:
+    source = registering("kept.append(register)").replace("ET_API = 1", "ET_API = 1\nkept = []")
+    package = fake_dist(site, "et-late", module_source=source)
+    assert load(site).find("et-late").entries == ()
+    with pytest.raises(PluginError, match=r"^et-late registers 'late' too late: its hook has returned already\.$"):
+        sys.modules[f"{package}._plugin"].kept[0]("late", "a:b", summary="Late")
 
 
-def test_an_installed_prerelease_counts_as_pip_counts_it(site: Path) -> None:
-    fake_dist(site, "et-bert", version="1.1.dev3")
-    load(site).require(["et-bert>=1.0"])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("et-t5", "this run requires et-t5, which is not installed: pip install 'et-t5'"),
-        ("et-bert>=2", "this run requires et-bert>=2, but et-bert 1.0 is installed: pip install 'et-bert>=2'"),
-        ("et-broken", f"this run requires et-broken, but et-broken 1.0 {REASONS['et-broken']}"),
-        ("et-off>1", "this run requires et-off>1, but et-off 1.0 is left out by ET_PLUGINS='et-bert,et-broken'."),
-    ],
-)
-def test_requirements_that_are_not_met_say_why(site: Path, text: str, message: str) -> None:
-    bert(site, "et-bert")
-    fake_dist(site, "et-broken", module_source=FLAWED["et-broken"])
-    fake_dist(site, "et-off")
-    with pytest.raises(PluginError) as caught:
-        load(site, only=["et-bert", "et-broken"]).require(["et-bert", text])
-    assert str(caught.value) == message
-
-
-def test_a_requirement_that_is_none_is_a_config_error(site: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load(site).require(["et bert"])
-    assert str(caught.value) == "plugins.required: 'et bert' is not a requirement. Write one such as 'et-bert>=0.1'."
+def test_a_plugin_that_prints_does_not_write_into_what_a_program_reads(site: Path) -> None:
+    fake_dist(site, "et-loud", module_source="print('hello')\n" + GOOD)
+    code = "import et_core.registry as r; print([e.name for e in r.plugins().find('et-loud').entries])"
+    done = run_python(code, site)
+    assert (done.stdout, done.stderr) == ("['good']\n", "hello\n")

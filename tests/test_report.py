@@ -3,20 +3,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from rich.console import Console
 
 from et_core.interfaces.figures import Bars, Examples, Figure, Matrix, Scatter
-from et_core.report import ReportData, metrics_table, write_card, write_report
-from et_core.report.data import series
-from et_core.report.plots import smooth, thin, ticks
-from et_core.report.tables import number
+from et_core.report import ReportData, write_card, write_report
 
 HOSTILE = "<script>alert('x')</script><img src=//evil.example onerror=alert(1)>\"'&"
 VOID = {"meta", "br", "img", "link", "input"}
@@ -357,43 +352,6 @@ def test_headline_is_the_test_set_where_there_is_one(tmp_path: Path) -> None:
     assert re.search(r"accuracy on test\s+0\.8900\s+dev 0\.9100", found.text)
 
 
-def test_a_resumed_run_counts_the_later_line_of_a_step() -> None:
-    found = series([{"step": 2, "loss": 5.0}, {"step": 1, "loss": 3.0}, {"step": 2, "loss": 4.0}], "loss")
-    assert found.steps.tolist() == [1.0, 2.0]
-    assert found.values.tolist() == [3.0, 4.0]
-
-
-def test_thinning_keeps_extremes_and_order() -> None:
-    values = np.sin(np.arange(50_000) / 300)
-    values[12_345], values[40_000] = 7.0, -7.0
-    steps, kept = thin(np.arange(50_000.0), values, limit=200)
-    assert len(kept) <= 200
-    assert {7.0, -7.0} <= set(kept.tolist())
-    assert (np.diff(steps) > 0).all()
-
-
-def test_smoothing_does_not_start_at_zero_and_skips_nan() -> None:
-    found = smooth(np.array([2.0, 2.0, np.nan, 2.0]), span=10)
-    np.testing.assert_allclose(found, [2.0, 2.0, np.nan, 2.0])
-
-
-def test_ticks_are_round() -> None:
-    assert ticks(0, 1, count=4) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert ticks(0, 2e-5, count=4) == [0.0, 5e-6, 1e-5, 1.5e-5, 2e-5]
-    assert ticks(-3, 12_000, count=4) == [0.0, 5000.0, 10_000.0]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.91284, "0.9128"), (float("nan"), "–"), (None, "–"), (1187, "1,187"), (2e-5, "2.00e-05"), (0.0, "0.0000"),
-        (12345.678, "12,345.7"), (float("-inf"), "−∞"), (np.float32(0.5), "0.5000"), (True, "True"), ("word", "word"),
-    ],
-)  # fmt: skip
-def test_numbers_read_well(value: object, text: str) -> None:
-    assert number(value) == text
-
-
 def test_card_has_the_front_matter_of_the_hub(tmp_path: Path) -> None:
     front, body = card(tmp_path, model="org/some-model@hf:main", pipeline_tag="text-classification")
     assert front == {
@@ -435,13 +393,3 @@ def test_hostile_texts_do_not_break_out_of_the_card(tmp_path: Path) -> None:
     assert "a \\| b --- &lt;script&gt;" in body
     assert "`````\na\n````\nb\n`````" in body
     assert front["library_name"] == "transformers"
-
-
-def test_terminal_table_prints_names_as_they_are() -> None:
-    out = StringIO()
-    table = metrics_table({"dev": {"accuracy": 0.9, "[red]x": 1.0}, "test": {"accuracy": 0.8}}, title="[bold]run")
-    Console(file=out, width=80, force_terminal=False).print(table)
-    rows = out.getvalue().splitlines()
-    assert rows[0].strip() == "[bold]run"
-    assert re.search(r"accuracy +│ +0\.9000 +│ +0\.8000", out.getvalue())
-    assert re.search(r"\[red\]x +│ +1\.0000 +│ +–", out.getvalue())

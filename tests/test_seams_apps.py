@@ -18,13 +18,14 @@ from et_core.registry import plugins, refresh
 from et_core.registry.files import import_file
 from tests.seams.tools import PLUGIN, seam
 
-APPS = PLUGIN.with_name("apps_plugin.py")
+APPS, WRITING = PLUGIN.with_name("apps_plugin.py"), PLUGIN.with_name("writing_plugin.py")
 apps: Any = import_file(APPS)
+writing: Any = import_file(WRITING)
 
 
 @pytest.fixture(autouse=True)
 def files() -> Iterator[None]:
-    for file in (PLUGIN, APPS):
+    for file in (PLUGIN, APPS, WRITING):
         plugins().add_file(file)
     yield
     refresh()
@@ -41,7 +42,7 @@ def config(tmp_path: Path, app: str, model: str, rows: list[dict[str, Any]], **t
         "model": f"{model}@init",
         "data": {"train": write(tmp_path / "train.jsonl", rows), "dev": write(tmp_path / "dev.jsonl", rows[:40])},
         "train": {"epochs": 20, "batch_size": 8, "lr": 0.03, "precision": "fp32", "keep_best": None, **train},
-        "plugins": {"files": [str(PLUGIN), str(APPS)]},
+        "plugins": {"files": [str(PLUGIN), str(APPS), str(WRITING)]},
         "output": str(tmp_path / "run"),
     }
 
@@ -122,14 +123,14 @@ def test_a_sequential_app_goes_on_over_the_whole_file_and_bad_rows_are_left_out(
     before = ["first", *(f"say {row % 4}" for row in range(9))]
     assert found == [f"{' '.join(['so'] * (row % 4 + 1))} after {before[row]}" for row in range(10)]
 
-    original = apps.Chain._example
+    original = writing.Chain._example
 
     def picky(self: Any, row: Any, *arguments: Any) -> Any:
         if row.index in (0, 4, 5, 9):
             raise row.error("source", "is not liked.")
         return original(self, row, *arguments)
 
-    monkeypatch.setattr(apps.Chain, "_example", picky)
+    monkeypatch.setattr(writing.Chain, "_example", picky)
     written = run.predict_file(new, tmp_path / "skipped.jsonl", {"data.on_bad_row": "skip"})
     kept = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert (written.rows, written.skipped) == (6, 4)
@@ -147,13 +148,13 @@ def test_another_number_of_predictions_than_rows_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: int, said: str
 ) -> None:
     run = api.train(config(tmp_path, "seam-rewrite", "seam-writer", rewrite_rows(8), max_steps=1))
-    original = apps.Rewrite.decode
+    original = writing.Rewrite.decode
 
     def miscount(self: Any, outputs: Mapping[str, Any], examples: Any) -> Any:
         found = original(self, outputs, examples)
         return [*found, *found[:extra]] if extra > 0 else found[:extra]
 
-    monkeypatch.setattr(apps.Rewrite, "decode", miscount)
+    monkeypatch.setattr(writing.Rewrite, "decode", miscount)
     for call in (
         lambda: run.predict([{"source": "say 1"}, {"source": "say 2"}]),
         lambda: run.predict_file(tmp_path / "train.jsonl", tmp_path / "out.jsonl"),

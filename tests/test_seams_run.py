@@ -52,7 +52,7 @@ def test_an_objective_by_name_splits_the_rows_and_its_result_is_what_is_saved(
     assert run.metrics["accuracy"] > 0.9
     assert prediction.prediction == "pos"
     described = json.loads((run.folder.model / "et.json").read_text())
-    assert (described["family"], described["options"]) == ("seam-bag", {"hidden_size": 12, "num_layers": 1})
+    assert (described["family"], described["options"]) == ("seam-plugin/seam-bag", {"hidden_size": 12, "num_layers": 1})
     assert again.bundle.model.backbone.hidden_size == 12
     assert run.results["parameters"] == sum(p.numel() for p in again.bundle.model.parameters())
 

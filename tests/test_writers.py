@@ -279,6 +279,19 @@ def test_standard_output_on_a_full_disk_is_told() -> None:
     assert result.returncode == 1
 
 
+def test_a_chosen_format_wins_over_the_extension() -> None:
+    write("a.parquet", [{"a": 1}], format="tsv")
+    assert Path("a.parquet").read_text("utf-8") == "a\n1\n"
+    write("a.tsv.gz", [{"a": 1}], format="csv")
+    assert gzip.decompress(Path("a.tsv.gz").read_bytes()) == b"a\n1\n"
+    for name, options in (("b.parquet.gz", {}), ("b.parquet.gz", {"format": "parquet"})):
+        with pytest.raises(DataError) as caught:
+            open_writer(name, **options)
+        assert str(caught.value) == (
+            "b.parquet.gz: a parquet file is compressed as it is. Write it without .gz: b.parquet"
+        )
+
+
 def test_targets_that_cannot_be_written_are_refused_at_once() -> None:
     Path("folder.tsv").mkdir()
     for target, message in {

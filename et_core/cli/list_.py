@@ -13,13 +13,15 @@ _PRESETS = "presets"
 
 
 @click.command("list")
-@click.argument("kind")
+@click.argument("kind", required=False, metavar="KIND")
 @click.argument("pattern", default="*")
 @json_option
-def command(kind: str, pattern: str, as_json: bool) -> None:
-    """List the registered names of KIND (backbones, apps, presets, ...) that match PATTERN, such as 'bert-*'."""
-    from et_core.registry import plugins
+def command(kind: str | None, pattern: str, as_json: bool) -> None:
+    """List the registered names of KIND (backbones, apps, presets, ...) that match PATTERN, such as '*-en'."""
+    from et_core.registry import KINDS, plugins
 
+    if kind is None:
+        raise click.UsageError(f"a kind is missing. Kinds: {', '.join(KINDS)}.")
     registry = plugins().registry(kind)
     wanted = set(registry.names(pattern))
     entries = [entry for entry in registry.entries if entry.name in wanted]

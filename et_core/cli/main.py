@@ -4,9 +4,12 @@ import importlib
 import os
 import sys
 import traceback
-from typing import Any
+import warnings
+from typing import TextIO
 
 import click
+
+from et_core.cli.groups import Group
 
 _COMMANDS = {
     "train": "Train a model from a config file and key=value settings.",
@@ -20,7 +23,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """A group whose commands are imported when they are called, so that help stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -36,15 +39,6 @@ class _LazyGroup(click.Group):
         # click would import every command to ask it for its help line.
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        name = args[0]
-        if name not in _COMMANDS and not name.startswith("-"):
-            from et_core.registry import did_you_mean
-
-            meant = did_you_mean(name, _COMMANDS)
-            raise click.UsageError(f"there is no command {name!r}.{meant} Commands: {', '.join(_COMMANDS)}.", ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
@@ -68,12 +62,35 @@ def cli() -> None:
     """
 
 
+def _show_warnings_once() -> None:
+    """Show a FutureWarning, which is meant for users, once and without the line of code that met it."""
+    shown: set[str] = set()
+    show_in_full = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, FutureWarning):
+            show_in_full(message, category, filename, lineno, file, line)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            click.echo(f"et: warning: {message}", err=True)
+
+    warnings.showwarning = show
+
+
 def main() -> None:
     """Run the command line; errors a user can mend print without a traceback and exit with 2."""
     from et_core.errors import EtError, Interrupted
 
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    _show_warnings_once()
     try:
         # Without click's standalone mode, the code of click's Exit is what the call returns.
         sys.exit(cli(arguments, prog_name="et", standalone_mode=False))

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import click
 
+from et_core.cli.groups import Group
 from et_core.cli.options import json_option, print_json, print_table
 from et_core.registry import KINDS, Entry, Plugin, Status, plugins
 
 _NOTHING = "nothing: hooks are functions et_register_... of the module itself, marked with @hookimpl"
 
 
-@click.group("plugins")
+@click.group("plugins", cls=Group)
 def command() -> None:
     """List, show and check plugins."""
 
@@ -29,6 +30,8 @@ def list_plugins(as_json: bool) -> None:
         (p.distribution, p.version, str(p.status), _counts(p) if p.status is Status.OK else p.reason) for p in found
     ]
     print_table(("plugin", "version", "status", "registers"), rows)
+    for name in plugins().missing:
+        click.echo(f"{plugins().limit} names {name}, which is not installed.", err=True)
 
 
 @command.command("show")

@@ -14,8 +14,8 @@ _FORMATS = click.Choice(["tsv", "csv", "jsonl", "parquet"])
     "--output", required=True, metavar="FILE", help=".tsv .csv .jsonl .parquet (.gz), or - for standard output."
 )
 @click.option("--keep", metavar="COLUMNS", help="Input columns to write too, with commas; all by default, '' for none.")
-@click.option("--input-format", type=_FORMATS, help="For standard input; jsonl by default.")
-@click.option("--output-format", type=_FORMATS, help="For standard output; jsonl by default.")
+@click.option("--input-format", type=_FORMATS, help="Whatever the extension says; jsonl for -.")
+@click.option("--output-format", type=_FORMATS, help="Whatever the extension says; jsonl for -.")
 def command(
     run: str,
     overrides: tuple[str, ...],

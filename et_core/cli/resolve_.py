@@ -18,7 +18,7 @@ def command(ref: str, as_json: bool) -> None:
         print_json(described)
         return
     for name in ("ref", "family", "license", "origin", "tokenizer"):
-        click.echo(f"{name:<10} {described[name]}")
+        click.echo(f"{name:<10} {described[name] or '-'}")
     size = f"{described['bytes'] / 2**20:,.1f} MiB" if described["weights"] else "fresh"
     click.echo(f"weights    {size}")
     for path in described["weights"]:

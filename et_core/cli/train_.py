@@ -13,8 +13,8 @@ def command(config: str | None, overrides: list[str], resume: bool, quiet: bool)
     """Train a model from CONFIG, a YAML file, and settings such as train.epochs=1; the file may be left out.
 
     \b
-    et train sst2.yaml model=bert-base-en@zoo train.epochs=3
-    et train app=classification model=minilm-l6-en data.train=train.tsv data.dev=0.1
+    et train CONFIG model=REF train.epochs=3
+    et train app=APP model=REF data.train=FILE data.dev=0.1
     """
     show_log()
     from et_core import api

@@ -1,6 +1,7 @@
 """The settings of a run: their schema, how files and overrides become one, and messages with a key's path."""
 
-from et_core.config.load import LoadedConfig, Overrides, load_config
+from et_core.config.load import LoadedConfig, load_config
+from et_core.config.overrides import Overrides
 from et_core.config.schema import (
     ComponentConfig,
     DataConfig,

@@ -63,11 +63,13 @@ class ScheduleConfig(ComponentConfig):
 class ModelConfig:
     """A model reference; other keys are the family's own settings. A plain string is short for ``ref``.
 
-    *tokenizer* takes the tokenizer of another reference, which fresh weights (``@init``) may need.
+    *tokenizer* takes the tokenizer of another reference, which fresh weights (``@init``) may need. *family* chooses the
+    registered family, where config.json does not say which of two is meant.
     """
 
     ref: str = also("name", "path", "model_name", "pretrained", default="")
     tokenizer: str | None = None
+    family: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -194,8 +196,9 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         if is_rows(getattr(data, name)):
             setattr(data, name, "(in memory)")
     values = dataclasses.asdict(dataclasses.replace(config, data=data))
-    if values["model"]["tokenizer"] is None:
-        del values["model"]["tokenizer"]
+    for name in ("tokenizer", "family"):
+        if values["model"][name] is None:
+            del values["model"][name]
     for path, short in SHORT_FORMS.items():
         section, _, name = path.rpartition(".")
         holder = values[section] if section else values

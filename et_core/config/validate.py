@@ -17,28 +17,59 @@ from et_core.registry import close_names, did_you_mean
 T = TypeVar("T")
 
 
-def build_config(values: Mapping[str, Any]) -> RunConfig:
-    """Turn plain nested values into a RunConfig; ConfigError names the first wrong key with its path."""
-    return _build(RunConfig, values, "")
+def build_config(values: Mapping[str, Any], places: Mapping[str, str] | None = None) -> RunConfig:
+    """Turn plain nested values into a RunConfig; ConfigError names the first wrong key with its path.
+
+    *places* says by path how the message begins, such as "run.yaml line 3: ".
+    """
+    return _build(RunConfig, values, "", places or {})
 
 
-def _build(cls: type[T], values: Any, path: str) -> T:
+def refuse_dotted_keys(values: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    """ConfigError for ``{"data.dev": ...}`` among nested *values*, in which a dot has no meaning."""
+    for key in values:
+        if _is_dotted(key, RunConfig):
+            raise ConfigError(_nest(key, places))
+
+
+def _build(cls: type[T], values: Any, path: str, places: Mapping[str, str]) -> T:
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{path} is {values!r}: expected keys and values.")
+        raise ConfigError(f"{places.get(path, '')}{path} is {_shown(values)}: expected keys and values.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls, include_extras=True)
     open_ended = path in SHORT_FORMS
     arguments: dict[str, Any] = {"options": {}} if open_ended else {}
     for key, value in values.items():
         here = f"{path}.{key}" if path else str(key)
+        where = places.get(here, "")
         if key in fields and key != "options":
             nested = dataclasses.is_dataclass(hints[key])
-            arguments[key] = _build(hints[key], value, here) if nested else check_value(hints[key], value, here)
+            arguments[key] = (
+                _build(hints[key], value, here, places) if nested else check_value(hints[key], value, f"{where}{here}")
+            )
         elif open_ended:
             arguments["options"][str(key)] = value
+        elif _is_dotted(key, cls):
+            raise ConfigError(_nest(here, places))
         else:
-            raise ConfigError(f"{here} is not a setting. {_suggest(here)}")
+            raise ConfigError(f"{where}{here} is not a setting. {_suggest(here)}")
     return cls(**arguments)
+
+
+def _is_dotted(key: Any, cls: type) -> bool:
+    section, dot, _ = str(key).partition(".")
+    return bool(dot) and section in {field.name for field in dataclasses.fields(cls)}
+
+
+def _nest(path: str, places: Mapping[str, str]) -> str:
+    nested = "..."
+    for name in reversed(path.split(".")):
+        nested = f'{{"{name}": {nested}}}'
+    in_file = path in places
+    other = (
+        f"write it on the command line: {path}=VALUE" if in_file else "pass it as the second argument, the overrides"
+    )
+    return f"{places.get(path, '')}{path} is written with a dot. Nest it: {nested}, or {other}."
 
 
 def check_arguments(
@@ -67,13 +98,27 @@ def check_arguments(
 
 def check_value(hint: Any, value: Any, path: str) -> Any:
     """Return *value* as the type *hint* says, or raise ConfigError. A number becomes text where text is wanted."""
-    error = ConfigError(f"{path} is {value!r}: expected {describe(hint)}.")
+    error = ConfigError(f"{path} is {_shown(value)}: expected {describe(hint)}.{_missing_space(value)}")
     if isinstance(value, bool) and not _admits_bool(hint):
         raise error
     try:
         return _adapter(hint).validate_python(value)
     except ValidationError as cause:
         raise error from cause
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
+
+
+def _missing_space(value: Any) -> str:
+    """What to write for ``{a:1}``, which YAML reads as a key "a:1" without a value."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            name, colon, rest = str(key).partition(":")
+            if inner is None and colon and rest:
+                return f" Write a space after the colon: {{{name}: {rest}}}."
+    return ""
 
 
 @cache

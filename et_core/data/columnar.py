@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from et_core.data.parts import Digest, Opened, Part, Record, check_unique
-from et_core.data.text import digest_file, open_binary
+from et_core.data.text import digest_file, guarded, open_binary
 from et_core.errors import DataError
 
 _BATCH = 1024
+_PIECE = 1 << 20
 
 
 class ColumnarPart(Part):
-    def __init__(self, path: Path, *, name: str, format_name: str) -> None:
+    def __init__(self, path: Path, *, name: str, format_name: str, zipped: bool) -> None:
         self.path: Path = path
         self.name = name
         self.format_name = format_name
+        self.zipped = zipped
 
     def where(self, number: int) -> str:
         return f"{self.name} row {number}"
@@ -28,14 +32,37 @@ class ColumnarPart(Part):
 
     @contextmanager
     def open(self, wanted: Collection[str] | None, /) -> Iterator[Opened]:
-        with open_binary(self.path, self.name) as stream:
+        with self._stream() as stream:
             columns, batches = self._batches(stream, wanted)
             check_unique(columns, self.name)
             yield columns, self._records(batches)
 
     def count(self) -> int:
-        with open_binary(self.path, self.name) as stream:
+        with self._stream() as stream:
             return self._count(stream)
+
+    @contextmanager
+    def _stream(self) -> Iterator[IO[bytes]]:
+        with open_binary(self.path, self.name) as stream:
+            if not self.zipped:
+                yield stream
+                return
+            # These formats are read from several places of the file, for which gzip would start over each time.
+            with tempfile.TemporaryFile() as unzipped:
+                self._unzip(stream, unzipped)
+                yield unzipped
+
+    def _unzip(self, stream: IO[bytes], target: IO[bytes]) -> None:
+        with gzip.GzipFile(fileobj=stream) as zipped:
+            for piece in guarded(iter(lambda: zipped.read(_PIECE), b""), self.name):
+                try:
+                    target.write(piece)
+                except OSError as error:
+                    raise DataError(
+                        f"{self.name} cannot be unpacked into {tempfile.gettempdir()}: {error.strerror}. "
+                        f"Unpack it yourself: gunzip '{self.name}', or set TMPDIR to a folder with more room."
+                    ) from error
+        target.seek(0)
 
     def _count(self, stream: Any) -> int:
         import pyarrow as pa

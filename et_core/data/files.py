@@ -9,7 +9,7 @@ from typing import Any
 
 from et_core.data.columnar import ColumnarPart
 from et_core.data.formats import READABLE, TEXT, ReadOptions, check_format, format_of
-from et_core.data.memory import memory_part
+from et_core.data.memory import called, memory_part
 from et_core.data.parts import Part
 from et_core.data.text import DelimitedPart, JsonLinesPart, TextPart
 from et_core.errors import DataError
@@ -26,7 +26,7 @@ def open_parts(source: Any, options: ReadOptions, *, format_name: str | None) ->
         part = memory_part(source)
         if part is None:
             raise DataError(
-                f"cannot read rows from a {type(source).__name__}. "
+                f"cannot read rows from {called(source)}. "
                 "Pass a path, a glob, a list of these, a list of dicts, a pandas.DataFrame or a datasets.Dataset."
             )
         rows = part.count()
@@ -41,7 +41,7 @@ def _paths(source: Any) -> list[str] | None:
     if isinstance(source, Sequence) and source and isinstance(source[0], (str, os.PathLike)):
         for item in source:
             if not isinstance(item, (str, os.PathLike)):
-                raise DataError(f"a list of paths holds a {type(item).__name__}: {item!r}.")
+                raise DataError(f"a list of paths holds {called(item)}: {item!r}.")
         return [os.fspath(item) for item in source]
     return None
 
@@ -56,7 +56,7 @@ def _parts(text: str, options: ReadOptions, chosen: str | None) -> Iterator[Part
         if name in TEXT:
             yield _text_part(path, str(path), name, zipped=zipped, options=options)
         else:
-            yield ColumnarPart(path, name=str(path), format_name=name)
+            yield ColumnarPart(path, name=str(path), format_name=name, zipped=zipped)
 
 
 def _text_part(path: Path | None, name: str, format_name: str, *, zipped: bool, options: ReadOptions) -> TextPart:
@@ -96,9 +96,15 @@ def _saved_dataset(folder: Path) -> list[Path]:
 def _missing(path: Path, text: str) -> str:
     if not path.parent.is_dir():
         return f"there is no file {text!r}: there is no folder {str(path.parent)!r}.{_place(path.parent)}"
-    near = close_names(path.name, sorted(child.name for child in path.parent.iterdir()))
+    children = sorted(child.name for child in path.parent.iterdir())
+    # A common extension alone makes names alike.
+    near = close_names(path.name, [name for name in children if close_names(_stem(path.name), [_stem(name)])])
     meant = f" Did you mean {join_or(str(path.parent / name) for name in near)}?" if near else ""
     return f"there is no file {text!r}.{meant}{_place(path.parent)}"
+
+
+def _stem(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _place(folder: Path) -> str:

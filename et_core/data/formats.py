@@ -66,8 +66,10 @@ def format_of(name: str, *, known: tuple[str, ...], chosen: str | None = None) -
     zipped = lower.endswith(".gz")
     extension = lower.removesuffix(".gz").rpartition("/")[2].rpartition(".")[2]
     found = check_format(chosen, known=known) if chosen else extension
-    if found not in known or (zipped and found not in TEXT):
+    if found not in known:
         raise DataError(f"{name}: the extension does not say a known format.{_hint(lower, known)}\n{_listing(known)}")
+    if zipped and found not in _zippable(known):
+        raise DataError(f"{name}: a {found} file is compressed as it is. Write it without .gz: {name[: -len('.gz')]}")
     return found, zipped
 
 
@@ -88,4 +90,8 @@ def _hint(name: str, known: tuple[str, ...]) -> str:
 
 def _listing(known: tuple[str, ...]) -> str:
     plain = ", ".join(f".{name}" for name in known)
-    return f"Known extensions: {plain}, and {', '.join(f'.{name}.gz' for name in TEXT)}."
+    return f"Known extensions: {plain}, and {', '.join(f'.{name}.gz' for name in _zippable(known))}."
+
+
+def _zippable(known: tuple[str, ...]) -> tuple[str, ...]:
+    return READABLE if known == READABLE else TEXT

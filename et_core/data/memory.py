@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
@@ -13,6 +13,7 @@ from et_core.data.parts import Bad, Digest, Opened, Part, Record, check_unique, 
 from et_core.errors import DataError
 
 _BATCH = 1000
+_ROWS = "A row is a dict, such as {'text': ...}. Run.predict also takes texts, and pairs as tuples: ('...', '...')."
 
 
 class MemoryPart(Part):
@@ -70,7 +71,7 @@ class FramePart(MemoryPart):
 
 
 class DatasetPart(MemoryPart):
-    """A datasets.Dataset."""
+    """A datasets.Dataset. Where a column is of the type ClassLabel, its values are the names of the classes."""
 
     exact = True
 
@@ -81,9 +82,11 @@ class DatasetPart(MemoryPart):
 
     def _records(self, columns: list[str], wanted: Collection[str] | None) -> Iterator[Record]:
         names = [column for column in columns if wanted is None or column in wanted]
+        readers = {name: _class_names(self.source.features[name]) for name in names}
         number = 0
         for batch in self.source.with_format(None).select_columns(names).iter(batch_size=_BATCH):
-            for values in zip(*(batch[name] for name in names), strict=True):
+            read = (batch[name] if reader is None else map(reader, batch[name]) for name, reader in readers.items())
+            for values in zip(*read, strict=True):
                 yield number, dict(zip(names, values, strict=True))
                 number += 1
 
@@ -111,7 +114,28 @@ def _mappings(source: Iterable[Any]) -> Iterator[Record]:
         if isinstance(record, Mapping):
             yield number, record
         else:
-            yield number, Bad(f"a {type(record).__name__} where a dict is expected", repr(record))
+            yield number, Bad(f"{called(record)} where a row is expected", repr(record), _ROWS)
+
+
+def called(value: Any) -> str:
+    """The type of *value*, for messages."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+
+
+def _class_names(feature: Any) -> Callable[[Any], Any] | None:
+    """What makes names of the numbers that a column of the type *feature* holds; None where it holds no classes."""
+    if type(feature).__name__ == "ClassLabel":
+        names: list[str] = feature.names
+        # By the convention of datasets, -1 is a row without a label.
+        return lambda value: None if value is None or value < 0 else names[value]
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    read = None if inner is None else _class_names(inner)
+    if read is None:
+        return None
+    return lambda values: None if values is None else [name for name in map(read, values) if name is not None]
 
 
 def _plain(value: Any) -> Any:

@@ -46,6 +46,11 @@ class Part(ABC):
     name: str
     """As error messages call it."""
 
+    @property
+    def headed(self) -> bool:
+        """Whether its columns are what its first line says."""
+        return False
+
     @abstractmethod
     def open(self, wanted: Collection[str] | None, /) -> AbstractContextManager[Opened]:
         """Start reading. Records hold at least the columns *wanted* (None: all) that there are.

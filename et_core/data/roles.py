@@ -50,6 +50,8 @@ def plan_cells(columns: Mapping[str, str], roles: Mapping[str, Role], *, need_ta
 
 def bind(cells: tuple[Cell, ...], part: Part, columns: list[str]) -> tuple[Cell, ...]:
     """The *cells* that *part* has columns for; DataError where a column is missing."""
+    if not columns and part.count() == 0:
+        return ()  # as an empty list, whose rows would have had all columns
     if not part.exact:
         # Its first rows may lack a column that later ones have, so only what every row needs must be among them.
         for cell in cells:
@@ -88,6 +90,7 @@ def _missing(cell: Cell, part: Part, columns: list[str]) -> str:
     setting = f"data.columns.{cell.role}"
     asked = f" ({setting})" if cell.mapped else f", which the app reads as its {cell.role!r}"
     close = close_names(cell.column, columns)
+    header = ""
     if close:
         advice = f" Did you mean {join_or(close)}?" + ("" if cell.mapped else f" Then set {setting}={close[0]}.")
     elif len(columns) == 1 and (separator := _other_separator(columns[0])):
@@ -96,8 +99,9 @@ def _missing(cell: Cell, part: Part, columns: list[str]) -> str:
         )
     else:
         advice = f" Say which column plays that role: {setting}=COLUMN."
+        header = "\nIf the first line is a row and not a header: data.header=false." if part.headed else ""
     listed = ", ".join(columns[:_LISTED]) + (f", and {len(columns) - _LISTED} more" if len(columns) > _LISTED else "")
-    return f"{part.name} has no column {cell.column!r}{asked}.{advice}\nColumns: {listed}."
+    return f"{part.name} has no column {cell.column!r}{asked}.{advice}\nColumns: {listed}.{header}"
 
 
 def _other_separator(column: str) -> str | None:

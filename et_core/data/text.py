@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -50,7 +50,7 @@ class TextPart(Part):
     @contextmanager
     def _lines(self) -> Iterator[Iterator[Line]]:
         with ExitStack() as stack:
-            yield _decoded(self._guarded(self._stream(stack)), self.name)
+            yield _decoded(guarded(self._stream(stack), self.name), self.name)
 
     def _stream(self, stack: ExitStack) -> BinaryIO:
         if self.path is None:
@@ -64,14 +64,6 @@ class TextPart(Part):
         # GzipFile gives lines one Python call at a time; the buffer around it does so in C.
         unzipped = cast(io.RawIOBase, stack.enter_context(gzip.GzipFile(fileobj=stream)))
         return stack.enter_context(io.BufferedReader(unzipped, 1 << 17))
-
-    def _guarded(self, stream: BinaryIO) -> Iterator[bytes]:
-        try:
-            yield from stream
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{self.name} is not a complete gzip file: {error}. Fetch or compress it again.") from error
-        except OSError as error:
-            raise DataError(f"{self.name} cannot be read: {error.strerror or error}.") from error
 
 
 class JsonLinesPart(TextPart):
@@ -94,6 +86,10 @@ class JsonLinesPart(TextPart):
 
 
 class DelimitedPart(TextPart):
+    @property
+    def headed(self) -> bool:
+        return self.options.header
+
     @contextmanager
     def open(self, _wanted: Collection[str] | None, /) -> Iterator[Opened]:
         separator = self.options.separator_of(self.format_name)
@@ -148,6 +144,16 @@ def open_binary(path: Path, name: str) -> io.BufferedReader:
         return path.open("rb")
     except OSError as error:
         raise DataError(f"{name} cannot be opened: {error.strerror}.") from error
+
+
+def guarded(pieces: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """*pieces* of the file *name*; DataError where its gzip or its disk is broken."""
+    try:
+        yield from pieces
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{name} is not a complete gzip file: {error}. Fetch or compress it again.") from error
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
 
 
 def digest_file(path: Path, name: str, digest: Digest) -> None:

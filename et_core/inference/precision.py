@@ -12,6 +12,9 @@ import torch
 from et_core.interfaces import Strategy
 
 _WORTH_IT = 1.2
+_EMULATED = 0.25
+"""Below this speed of bf16 against fp32 it is not the processor that computes in it."""
+
 _REPEATS = 7
 log = logging.getLogger("et")
 
@@ -30,6 +33,16 @@ def choose_precision(wanted: str, *, strategy: Strategy, tokens: int, hidden_siz
     return str(strategy.gather(chosen)[0])
 
 
+def same_precision(trained: str, device: torch.device) -> str:
+    """The precision that a model was *trained* in, for its predictions; fp32 where this machine only emulates bf16."""
+    if trained != "bf16":
+        return "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    full, half = _timed(256, 512)
+    return "bf16" if full / half >= _EMULATED else "fp32"
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """The context for a forward pass in *precision*."""
     if precision != "bf16":
@@ -40,12 +53,16 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 def _choose(device: torch.device, tokens: int, hidden_size: int) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    states, weights = torch.randn(tokens, hidden_size), torch.randn(hidden_size, 4 * hidden_size)
-    full = _seconds(lambda: states @ weights)
-    # Casting the weights is part of the price under autocast.
-    half = _seconds(lambda: states.bfloat16() @ weights.bfloat16())
+    full, half = _timed(tokens, hidden_size)
     log.info("precision: bf16 is %.1f times as fast as fp32 here at %d tokens by %d", full / half, tokens, hidden_size)
     return "bf16" if full / half >= _WORTH_IT else "fp32"
+
+
+def _timed(tokens: int, hidden_size: int) -> tuple[float, float]:
+    """Seconds of one product in fp32 and in bf16."""
+    states, weights = torch.randn(tokens, hidden_size), torch.randn(hidden_size, 4 * hidden_size)
+    # Casting the weights is part of the price under autocast.
+    return _seconds(lambda: states @ weights), _seconds(lambda: states.bfloat16() @ weights.bfloat16())
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -11,14 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from et_core.config import DataConfig, Overrides, RunConfig, load_config, to_dict
 from et_core.data import ReadOptions, Rows, SkippedFile, SkippedRow, encode_rows, open_rows, open_writer
 from et_core.data.encode import encode_usable
 from et_core.errors import ComponentError, ConfigError, DataError, RunFolderError
 from et_core.inference.engine import Engine
-from et_core.inference.precision import autocast, choose_precision
+from et_core.inference.precision import autocast, same_precision
 from et_core.interfaces import App, Example, Row, Strategy
 from et_core.registry import plugins, registry
 from et_core.runfolder import ModelBundle, RunFolder, current
@@ -52,7 +50,7 @@ class Run:
         self.folder = folder
         self.config = config
         self.bundle = bundle
-        self._strategy: Strategy = registry("strategies").create("single")
+        self._strategy: Strategy = registry("strategies").create("et-core/single")
         self._precision = precision
         self._used_precision = ""
         self._engine: Engine | None = None
@@ -61,8 +59,7 @@ class Run:
     def load(cls, path: str | Path, *, precision: str = "auto") -> Run:
         """Open the run folder at *path*.
 
-        *precision* is "fp32" or "bf16" for what it computes from now on; "auto" is fp32 for a run that was told to
-        train in it, else the faster one on this machine.
+        *precision* is "fp32" or "bf16" for what it computes from now on; "auto" is the one it was trained in.
         """
         if precision not in ("auto", "fp32", "bf16"):
             raise ConfigError(f"precision is {precision!r}: expected 'auto', 'fp32' or 'bf16'.")
@@ -91,6 +88,8 @@ class Run:
             results: dict[str, Any] = json.loads(self.folder.results_file.read_text("utf-8"))
         except FileNotFoundError as error:
             raise RunFolderError(f"{self.path} is not finished: continue it with --resume.") from error
+        except ValueError as error:
+            raise RunFolderError(f"{self.folder.results_file} was cut off or altered: {error}.") from error
         return results
 
     @property
@@ -249,23 +248,20 @@ class Run:
 
     def _run(self, examples: Sequence[Example]) -> Mapping[str, Any]:
         if self._engine is None:
-            self._engine = self._make_engine(examples)
+            self._engine = self._make_engine()
         return self._engine(examples)
 
-    def _make_engine(self, examples: Sequence[Example]) -> Engine:
-        model = self.bundle.model.to(self._strategy.device).eval()
-        tokens = sum(example.length for example in examples[:64])
-        # A run that was told to train in fp32 has a reason for it; bf16 may be slow on this machine.
-        wanted = "fp32" if (self._precision, self.config.train.precision) == ("auto", "fp32") else self._precision
-        self._used_precision = choose_precision(
-            wanted, strategy=self._strategy, tokens=tokens, hidden_size=model.backbone.hidden_size
-        )
+    def _make_engine(self) -> Engine:
+        device = self._strategy.device
+        # Figures of the run and predictions from it are then of the same numbers, and the same each time.
+        wanted = same_precision(self.results["precision"], device) if self._precision == "auto" else self._precision
+        self._used_precision = wanted
         return Engine(
-            model,
+            self.bundle.model.to(device).eval(),
             pad_id=self.bundle.tokenizer.pad_id,
-            device=self._strategy.device,
+            device=device,
             outputs=self._app.outputs,
-            context=autocast(self._used_precision, torch.device(self._strategy.device)),
+            context=autocast(wanted, device),
         )
 
 

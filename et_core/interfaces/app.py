@@ -84,7 +84,7 @@ class App(ABC):
     pipeline_tag: ClassVar[str | None] = None
     """The Hub's word for what this app does, such as "text-classification"."""
 
-    objective: ClassVar[str] = "supervised"
+    objective: ClassVar[str] = "et-core/supervised"
     """The registered objective that trains it."""
 
     tokenizer: Tokenizer
@@ -170,7 +170,7 @@ class App(ABC):
 
     @abstractmethod
     def evaluation(self, metrics: Sequence[str] | None = None) -> Evaluation:
-        """A fresh accumulator; *metrics* by registered name, or None for those that fit the labels."""
+        """A fresh accumulator; *metrics* by registered name ("distribution/name"), or None for those that fit."""
 
     def calibrate(self, evaluation: Evaluation) -> bool:
         """Tune on a dev set what is tuned after training; return whether anything changed."""

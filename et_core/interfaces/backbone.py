@@ -33,7 +33,7 @@ class Backbone(nn.Module, ABC):
     provides: ClassVar[frozenset[str]]
     """Of "tokens", "pooled", "layers", "attentions", "queries-keys-values"."""
 
-    tokenizer: ClassVar[str] = "pretrained"
+    tokenizer: ClassVar[str] = "et-core/pretrained"
     """The registered tokenizer that the family is used with."""
 
     @dataclass
@@ -41,7 +41,7 @@ class Backbone(nn.Module, ABC):
         """The keys a user may write beside the reference. Each has a default; None keeps the checkpoint's value."""
 
     family: str = ""
-    """The registered name it was built under, and"""
+    """The registered name it was built under, with its distribution, and"""
 
     options: Mapping[str, Any] = MappingProxyType({})
     """the user's options it was built with: set by ``build_backbone``, saved, and enough to build it again."""

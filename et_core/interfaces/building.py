@@ -42,7 +42,7 @@ def build_backbone(
     backbone: Backbone = found.find(family).call(
         found.get(family).build, checked, tokenizer=tokenizer, artifact=artifact
     )
-    backbone.family, backbone.options = family, dict(options)
+    backbone.family, backbone.options = found.find(family).qualified, dict(options)
     return backbone
 
 
@@ -62,5 +62,6 @@ def _checked(
     where: str,
     given: Iterable[str] = (),
 ) -> dict[str, Any]:
-    owner = f"{name} ({registry(kind).find(name).provider})"
+    entry = registry(kind).find(name)
+    owner = f"{entry.name} ({entry.provider})"
     return check_arguments(target, options, where=where, owner=owner, given=tuple(given))

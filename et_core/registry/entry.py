@@ -31,6 +31,12 @@ class Entry:
 
     def __post_init__(self) -> None:
         kind = KINDS[self.kind].name
+        for argument in ("name", "target", "summary"):
+            if not isinstance(value := getattr(self, argument), str):
+                raise PluginError(
+                    f"{self.provider} registers a {kind} with {argument}={value!r}, of type {type(value).__name__}. "
+                    "It is text."
+                )
         if not isinstance(self.aliases, tuple):
             raise PluginError(f"{self.provider} registers the {kind} {self.name!r} with aliases that are not a tuple.")
         for name in (self.name, *self.aliases):
@@ -63,7 +69,9 @@ class Entry:
         kind = KINDS[self.kind]
         try:
             found = resolve_target(self.target)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ComponentError(
                 f"{kind.name} {self.name!r} from {self.provider} failed to import.\n"
                 f"  target: {self.target}\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import inspect
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -26,43 +29,51 @@ class Loader:
         self._manager.add_hookspecs(HookSpecs)
 
     def load(self, distribution: str, version: str, load: Callable[[], ModuleType], *, origin: str = "") -> Plugin:
-        """Import the module through *load*, check it, and collect what it registers."""
+        """Import the module through *load*, check it, and collect what it registers.
+
+        What the plugin prints meanwhile goes to standard error: standard output may be read by a program.
+        """
         try:
-            module = load()
-            _check_api(module, distribution)
-            _check_hooks(module)
-            entries = self._collect(module, distribution, version)
+            with contextlib.redirect_stdout(sys.stderr):
+                module = load()
+                _check_api(module, distribution)
+                _check_hooks(module)
+                entries = self._collect(module, distribution, version)
             _check_unique(entries)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may fail in any way, and harm itself alone
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may fail in any way, such as a panic in Rust
             status = Status.INCOMPATIBLE if isinstance(error, _ApiMismatchError) else Status.BROKEN
             return Plugin(distribution, version, status, _reason(error), error=error, origin=origin)
         return Plugin(distribution, version, Status.OK, entries=entries, origin=origin)
 
     def _collect(self, module: ModuleType, distribution: str, version: str) -> tuple[Entry, ...]:
-        staged: dict[Entry, None] = {}
+        staging = _Staging(distribution, version)
         try:
             self._manager.register(module, name=distribution)
             for caller in self._manager.get_hookcallers(module) or ():
                 plural = caller.name.removeprefix("et_register_")
-                caller(register=_Staging(KINDS[plural], distribution, version, staged).register)
+                caller(register=functools.partial(staging.register, KINDS[plural]))
         finally:
+            staging.is_open = False
             # Off again, so that the next plugin's turn calls the next plugin alone.
             if self._manager.is_registered(module):
                 self._manager.unregister(module)
-        return tuple(staged)
+        return tuple(staging.entries)
 
 
 class _Staging:
     """Its ``register`` is what a hook gets; it only takes notes: a plugin that fails half way registers nothing."""
 
-    def __init__(self, kind: Kind, distribution: str, version: str, staged: dict[Entry, None]) -> None:
-        self._kind = kind
+    def __init__(self, distribution: str, version: str) -> None:
+        self.entries: dict[Entry, None] = {}
+        self.is_open = True
         self._distribution = distribution
         self._version = version
-        self._staged = staged
 
     def register(
         self,
+        kind: Kind,
         name: str,
         target: str,
         *,
@@ -71,9 +82,11 @@ class _Staging:
         replaces: str | None = None,
         deprecated: str | None = None,
     ) -> None:
+        if not self.is_open:
+            raise PluginError(f"{self._distribution} registers {name!r} too late: its hook has returned already.")
         try:
             entry = Entry(
-                self._kind.plural,
+                kind.plural,
                 name,
                 target,
                 self._distribution,
@@ -85,7 +98,7 @@ class _Staging:
             )
         except PluginError as error:  # an entry by itself names its provider
             raise _FlawError(str(error).removeprefix(f"{self._distribution} {self._version} ")) from error
-        self._staged[entry] = None
+        self.entries[entry] = None
 
 
 class _FlawError(PluginError):
@@ -106,7 +119,7 @@ def _check_api(module: ModuleType, distribution: str) -> None:
     api = getattr(module, "ET_API", None)
     if api is None:
         raise _FlawError(f"states no ET_API in {module.__name__}. Add the line: ET_API = {API_VERSION}")
-    if not isinstance(api, int):
+    if not isinstance(api, int) or isinstance(api, bool):
         raise _FlawError(f"states ET_API = {api!r}. Write a whole number: ET_API = {API_VERSION}")
     if api == API_VERSION:
         return
@@ -128,7 +141,7 @@ def _check_hooks(module: ModuleType) -> None:
     """Refuse what pluggy would pass over in silence: functions that look like hooks and would never be called."""
     known = {kind.hook for kind in KINDS.values()}
     for attribute, function in vars(module).items():
-        if not inspect.isroutine(function):
+        if inspect.isclass(function) or not callable(function):
             continue
         marks: dict[str, Any] | None = getattr(function, f"{PROJECT}_impl", None)
         if marks is None and not attribute.startswith("et_"):
@@ -139,6 +152,8 @@ def _check_hooks(module: ModuleType) -> None:
             raise _FlawError(f"defines the unknown hook {hook!r}.{meant}")
         if marks is None:
             raise _FlawError(f"defines {hook} without @hookimpl, so it would never be called.")
+        if inspect.isgeneratorfunction(function) or marks.get("wrapper") or marks.get("hookwrapper"):
+            raise _FlawError(f"defines {hook} as a generator, which registers nothing. Write it without 'yield'.")
         _check_arguments(function, hook)
 
 

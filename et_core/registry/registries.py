@@ -57,7 +57,7 @@ class Registry(Generic[T]):
         """Import what *name* stands for and check that it is what this kind asks for."""
         entry = self.find(name)
         if entry.deprecated is not None:
-            text = f"{self.kind.name} {name!r} from {entry.provider} is deprecated: {entry.deprecated}"
+            text = f"{self.kind.name} {entry.name!r} from {entry.provider} is deprecated: {entry.deprecated}"
             warnings.warn(text, FutureWarning, stacklevel=2)
         found: type[T] = entry.load()
         return found

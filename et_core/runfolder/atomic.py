@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from et_core._json import finite
-from et_core.errors import CheckpointError, RunFolderError
+from et_core.errors import ArtifactError, CheckpointError, RunFolderError
 
 MANIFEST = "MANIFEST.json"
 _FORMAT = 1
@@ -97,6 +97,15 @@ def verify(folder: Path, *, requires: Collection[str] = ()) -> None:
         raise CheckpointError(f"{folder} cannot be used: {damage}")
 
 
+def verify_model(folder: Path) -> None:
+    """ArtifactError where a file of the model in *folder* is not as its manifest says; other tools write none."""
+    if (folder / MANIFEST).is_file() and (damage := find_damage(folder)):
+        raise ArtifactError(
+            f"{folder} cannot be used: {damage}\n"
+            f"Restore the file, or train anew. If it was changed on purpose, remove {folder / MANIFEST}."
+        )
+
+
 def find_damage(folder: Path, *, requires: Collection[str] = ()) -> str:
     """Say what is wrong with *folder* by its manifest, or nothing."""
     if not folder.is_dir():
@@ -154,7 +163,7 @@ def _seal(folder: Path, *, manifest: bool) -> None:
         path.chmod(folder.stat().st_mode & 0o666)
         _fsync(path)
     if manifest:
-        rows = {name: {"size": path.stat().st_size, "sha256": _sha256(path)} for name, path in files.items()}
+        rows = {name: {"size": path.stat().st_size, "sha256": file_sha256(path)} for name, path in files.items()}
         (folder / MANIFEST).write_text(json.dumps({"files": rows, "format": _FORMAT}, indent=2) + "\n", "utf-8")
         _fsync(folder / MANIFEST)
     for path in (*(path for path in inside if path.is_dir()), folder):
@@ -188,13 +197,14 @@ def _file_damage(path: Path, name: str, entry: Any) -> str:
     if size > wanted:
         return f"{name} was altered: it has {size} bytes instead of {wanted}."
     try:
-        digest = _sha256(path)
+        digest = file_sha256(path)
     except OSError as error:
         return f"{name} cannot be read: {error}"
     return "" if digest == entry.get("sha256") else f"{name} was altered: its sha256 is not the one in {MANIFEST}."
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The sha256 of the content of *path*, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -3,13 +3,17 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from et_core._json import finite
+from et_core.config import RunConfig, to_dict
+from et_core.config.schema import is_rows
 from et_core.errors import RunFolderError
 from et_core.runfolder.atomic import current, explain_full_disk, make_folder, write_text
 from et_core.runfolder.checkpoints import Checkpoints
@@ -69,6 +73,15 @@ class RunFolder:
         if not run.config_file.is_file():
             raise RunFolderError(f"{path} holds no config.yaml, so it is not known how its model was trained.")
         return run
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write config.yaml as OmegaConf does, which reads it: YAML's own rules would leave a label "1e5" unquoted."""
+        values = to_dict(config)
+        for name in ("train", "dev"):
+            rows = getattr(config.data, name)
+            if is_rows(rows) and isinstance(rows, Sized):
+                values["data"][name] = f"(in memory, {len(rows)} rows)"
+        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(values)))
 
     def has_checkpoint(self) -> bool:
         """Whether a checkpoint was ever finished; whether it verifies is not looked at."""

@@ -17,12 +17,13 @@ from et_core.config import ComponentConfig
 from et_core.errors import ArtifactError
 from et_core.interfaces import App, Artifact, Model, Tokenizer, build_backbone, build_component, build_model
 from et_core.registry import ModelRef, registry
-from et_core.runfolder.atomic import staged_folder
+from et_core.runfolder.atomic import staged_folder, verify_model
 
 _FORMAT = 1
 _ET = "et.json"
 _WEIGHTS = "model.safetensors"
 _EXTRA = "extra.safetensors"
+_LIBRARIES = ("et-core", "torch", "transformers", "tokenizers")
 _KEYS = ("family", "options", "tokenizer", "encoding", "tasks")
 
 
@@ -55,7 +56,12 @@ class ModelBundle:
 
     def _describe(self) -> dict[str, Any]:
         tasks = {
-            task: {"app": self.app_configs[task].name, "options": self.app_configs[task].options, "state": app.state()}
+            task: {
+                "app": self.app_configs[task].name,
+                "options": self.app_configs[task].options,
+                "state": app.state(),
+                "head": dataclasses.asdict(app.head()),
+            }
             for task, app in self.apps.items()
         }
         return {
@@ -65,17 +71,23 @@ class ModelBundle:
             "tokenizer": {"name": self.tokenizer_name, "fingerprint": self.tokenizer.fingerprint()},
             "encoding": self.encoding,
             "tasks": tasks,
-            "versions": {
-                name: importlib.metadata.version(name) for name in ("et-core", "torch", "transformers", "tokenizers")
-            },
+            "versions": {**self._providers(), **{name: importlib.metadata.version(name) for name in _LIBRARIES}},
         }
+
+    def _providers(self) -> dict[str, str]:
+        """The version of each plugin that a part of the model comes from."""
+        parts = [("backbones", self.model.backbone.family), ("tokenizers", self.tokenizer_name)]
+        parts += [("apps", config.name) for config in self.app_configs.values()]
+        entries = [registry(kind).find(name) for kind, name in parts]
+        return {entry.distribution: entry.version for entry in entries}
 
     @classmethod
     def load(cls, path: Path) -> ModelBundle:
-        """Read a folder that ``save`` wrote; ArtifactError where it is incomplete or its parts do not fit together."""
+        """Read a folder that ``save`` wrote; ArtifactError where it is incomplete, was altered, or does not fit."""
+        verify_model(path)
         described = _read_description(path / _ET)
         tokenizer = registry("tokenizers").get(described["tokenizer"]["name"]).load(path)
-        _check_fingerprint(path, tokenizer, described["tokenizer"]["fingerprint"])
+        verify_tokenizer(path, tokenizer)
         apps, configs = _build_apps(described["tasks"], tokenizer)
         family = described["family"]
         backbone = build_backbone(
@@ -145,7 +157,14 @@ def _load_tensors(file: Path) -> dict[str, Tensor]:
         raise ArtifactError(f"{file} cannot be read: {error}") from error
 
 
-def _check_fingerprint(path: Path, tokenizer: Tokenizer, expected: str) -> None:
+def verify_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
+    """ArtifactError where *tokenizer*, read from the model folder *path*, gives other tokens than when it was saved.
+
+    A folder without et.json is another tool's, and has nothing to compare with.
+    """
+    if not (path / _ET).is_file():
+        return
+    expected = _read_description(path / _ET)["tokenizer"]["fingerprint"]
     found = tokenizer.fingerprint()
     if found != expected:
         raise ArtifactError(

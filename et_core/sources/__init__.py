@@ -3,7 +3,7 @@
 from et_core._lazy import exports
 
 # Not lazy: the function has its module's name, and would be hidden by it once the module is imported.
-from et_core.sources.resolve import describe, resolve
+from et_core.sources.resolve import describe, leads_to, resolve
 
 _ORIGINS = {
     "FolderFiles": "et_core.sources.files",
@@ -13,6 +13,7 @@ _ORIGINS = {
     "Pin": "et_core.sources.pin",
     "ZooSource": "et_core.sources.zoo",
     "pin_presets": "et_core.sources.pin",
+    "preset_files": "et_core.sources.pin",
     "read_folder": "et_core.sources.files",
 }
 
@@ -24,7 +25,9 @@ __all__ = [
     "Pin",
     "ZooSource",
     "describe",
+    "leads_to",
     "pin_presets",
+    "preset_files",
     "read_folder",
     "resolve",
 ]

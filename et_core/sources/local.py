@@ -6,6 +6,7 @@ from et_core.errors import ArtifactError, RefError
 from et_core.interfaces.artifact import Artifact
 from et_core.interfaces.source import Source
 from et_core.registry import ModelRef
+from et_core.runfolder import verify_model
 from et_core.sources.files import CONFIG, read_folder
 
 
@@ -18,6 +19,7 @@ class LocalSource(Source):
             raise RefError(f"{label} has a revision, but a folder has none. Write '{ref.target}@local'.")
         folder = Path(ref.target).expanduser()
         _check_folder(folder, ref)
+        verify_model(folder)
         files = read_folder(folder, label=label)
         return Artifact(
             ref, files.family, files.config, files.weights, files.tokenizer, files.license, origin=f"folder {folder}"

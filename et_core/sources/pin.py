@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatch, fnmatchcase
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, ModelInfo
 
 from et_core.errors import ConfigError, EtError
-from et_core.registry import ModelRef
+from et_core.registry import ModelRef, registry
 from et_core.runfolder import write_json
 from et_core.sources.files import INDEX, PATTERNS, WEIGHTS, unsafe_files
 from et_core.sources.hub import explain
@@ -26,13 +27,27 @@ class Pin:
     problem: str = ""
 
 
+def preset_files(pattern: str) -> list[Path]:
+    """The data files of the registered presets whose names match the shell *pattern*."""
+    presets = registry("presets")
+    names = presets.names(pattern)
+    if not names:
+        raise ConfigError(f"no registered preset matches {pattern!r}. See: et list presets")
+    found: dict[str, None] = {}
+    for name in names:
+        preset: Any = presets.get(name)
+        found[preset.defined_in] = None
+    places = (place.partition("/") for place in found if place)
+    return [Path(str(resources.files(package).joinpath(name))) for package, _, name in places]
+
+
 def pin_presets(pattern: str, *, file: Path, endpoint: str | None = None) -> list[Pin]:
     """Pin the unpinned repositories of the presets in *file* whose names match the shell *pattern*.
 
     Asks the Hub for the newest commit and the sha256 of the large files, and writes both into *file*, whole or not at
     all. A repository that cannot be pinned is reported and does not stop the others. Returns one row per repository.
     """
-    rows: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    rows = _read(file)
     names = [name for name in rows if fnmatchcase(name, pattern)]
     if not names:
         raise ConfigError(f"no preset in {file} matches {pattern!r}. It holds: {', '.join(rows)}.")
@@ -49,6 +64,16 @@ def pin_presets(pattern: str, *, file: Path, endpoint: str | None = None) -> lis
     if any(pin.commit for pin in pins):
         write_json(file, rows)
     return pins
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        rows = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file} is not valid JSON: {error}.") from error
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) and "providers" in row for row in rows.values()):
+        raise ConfigError(f"{file} holds no presets: an object of presets by name, each with its 'providers'.")
+    return rows
 
 
 def _ask(api: HfApi, preset: str, repo: str) -> Pin:

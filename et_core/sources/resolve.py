@@ -21,6 +21,22 @@ def resolve(ref: ModelRef | str) -> Artifact:
     return found
 
 
+def leads_to(asked: str, found: str) -> bool:
+    """Whether the reference *asked* may have been resolved to the canonical *found*, such as a name to a commit."""
+    if not asked or not found:
+        return False
+    ref, canonical = ModelRef.parse(asked), ModelRef.parse(found)
+    if ref == canonical or ref == ModelRef(canonical.target, canonical.source):
+        return True
+    presets = plugins().registry("presets")
+    if ref.source != "zoo" or ref.target not in presets:
+        return False
+    if canonical.source == "zoo":
+        return canonical.target in presets and presets.find(canonical.target) == presets.find(ref.target)
+    preset: Any = presets.get(ref.target)
+    return canonical.source == "hf" and canonical.target in {provider.repo for provider in preset.providers}
+
+
 def describe(artifact: Artifact) -> dict[str, Any]:
     """What ``et resolve`` shows of *artifact*, as JSON values."""
     return {
@@ -45,7 +61,7 @@ def _unknown_source(ref: ModelRef) -> str:
         lines.append(hint)
     elif close:
         lines.append(f"Did you mean {str(ModelRef(ref.target, close[0], ref.revision))!r}?")
-    elif not ref.revision:
+    elif not ref.revision and "/" in ref.target:
         lines.append(
             f"If {ref.source!r} is a revision, the source comes first: {str(ModelRef(ref.target, 'hf', ref.source))!r}."
         )

@@ -4,15 +4,16 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from et_core.errors import ArtifactError, PluginError, RefError
+from et_core.errors import AmbiguousNameError, ArtifactError, PluginError, RefError, UnknownNameError
 from et_core.interfaces.artifact import Artifact
 from et_core.interfaces.preset import Preset, Provider
 from et_core.interfaces.source import Source
-from et_core.registry import ModelRef, registry
+from et_core.registry import Entry, ModelRef, Registry, registry
 from et_core.sources.files import LAYOUT, read_folder
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class ZooSource(Source):
                 f"Write '{ref.target}@zoo', or name the repository itself: 'org/repo@hf:{ref.revision}'."
             )
         presets = registry("presets")
-        entry = presets.find(ref.target)
-        preset: Any = presets.get(ref.target)
+        entry = _find(presets, ref.target)
+        found: Any = presets.get(ref.target)
+        preset: Preset = replace(found, family=_family(entry, found))
         canonical = ModelRef(entry.qualified if "/" in ref.target else entry.name, ref.source)
         tried: list[str] = []
         for place, look in self._places(canonical, preset):
@@ -94,6 +96,26 @@ class ZooSource(Source):
             family=preset.family,
             license=preset.license,
         )
+
+
+def _find(presets: Registry[Any], name: str) -> Entry:
+    try:
+        return presets.find(name)
+    except UnknownNameError as error:
+        raise UnknownNameError(
+            f"{error}\nA Hub repository is written 'org/repo@hf', a folder of a model './dir@local'."
+        ) from error
+
+
+def _family(entry: Entry, preset: Preset) -> str:
+    """The family that the preset's own plugin registers, whoever else has one of that name."""
+    families, own = registry("backbones"), f"{entry.distribution}/{preset.family}"
+    if own not in families:
+        return preset.family
+    with suppress(AmbiguousNameError):
+        if families.find(preset.family).qualified == own:
+            return preset.family
+    return own
 
 
 def _from_mirror(ref: ModelRef, preset: Preset) -> Artifact:

@@ -28,7 +28,7 @@ class Encoder:
         """*encoding* holds ``max_length`` and ``truncation``."""
         self._app = app
         self._tokenizer = tokenizer
-        self._family = backbone.family
+        self._family = backbone.family.rpartition("/")[2]
         self._accepts = backbone.accepts
         self._processor = backbone.processor()
         self._encoding = encoding

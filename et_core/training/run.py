@@ -8,6 +8,7 @@ import operator
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from et_core.inference.precision import autocast, choose_precision
 from et_core.interfaces import Evaluation, Objective, Prepared, Strategy
 from et_core.log import show_log
 from et_core.registry import plugins, registry
-from et_core.runfolder import Checkpoints, Loaded, RunFolder
+from et_core.runfolder import Checkpoints, Loaded, RunFolder, file_sha256
 from et_core.training.compact import compact_tokens, expand_tokens
 from et_core.training.dropout import use_fast_dropout
 from et_core.training.groups import freeze, make_optimizer
@@ -88,7 +89,10 @@ def train_worker(
         show_log()
     torch.manual_seed(config.train.seed)
     parts = assemble(config, strategy)
-    run = _Run(strategy, config, RunFolder(path), parts, show_progress=show_progress)
+    folder = RunFolder(path)
+    if strategy.is_main and not folder.has_checkpoint():
+        folder.write_config(config)  # now with the models as they were found
+    run = _Run(strategy, config, folder, parts, show_progress=show_progress)
     position = run.train(resume=resume)
     evaluation, metrics = run.conclude(position)
     if strategy.is_main:
@@ -151,6 +155,7 @@ class _Run:
         self._prepared.objective.eval()
         self._parts.bundle.model = self._prepared.objective.result()
         if self._parts.dev is None:
+            self._note("there is no dev set, so nothing was measured: data.dev=0.1 would hold out a tenth")
             return None, {}
         evaluation = self._evaluate()
         if self._parts.app.calibrate(evaluation):
@@ -229,8 +234,8 @@ class _Run:
 
     def _find_watched(self) -> tuple[str | None, Callable[[float, float], bool] | None]:
         wanted = self._config.train.keep_best
-        evaluation = None if self._parts.dev is None else self._parts.app.evaluation(self._metrics)
-        if evaluation is None or wanted is None:
+        evaluation = self._parts.app.evaluation(self._metrics)
+        if self._parts.dev is None or wanted is None:
             if self._config.train.patience is not None:
                 raise ConfigError(
                     "train.patience needs a dev set and train.keep_best: set data.dev, such as data.dev=0.1."
@@ -289,7 +294,12 @@ class _Run:
             "training data": self._parts.train_rows.fingerprint(),
             "dev data": "" if dev is None else dev.fingerprint(),
             "tokenizer": self._parts.bundle.tokenizer.fingerprint(),
+            "model weights": self._weights,
         }
+
+    @cached_property
+    def _weights(self) -> str:
+        return " ".join(file_sha256(path) for path in self._parts.artifact.weights)
 
     def _note(self, text: str) -> None:
         self._notes.append(text)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from et_core.interfaces import (
     check_options,
 )
 from et_core.registry import ModelRef, plugins, registry
-from et_core.runfolder import ModelBundle
+from et_core.registry.hints import ProviderHints
+from et_core.runfolder import ModelBundle, verify_tokenizer
 from et_core.sources import resolve
 from et_core.training.checks import check_phases
 from et_core.training.encoding import Encoder
@@ -43,12 +44,13 @@ def check_config(config: RunConfig) -> None:
         plugins().add_file(Path(path))
     plugins().require(config.plugins.required)
     for key, value, example in (
-        ("app", config.app.name, "classification"),
-        ("model", config.model.ref, "minilm-l6-en@zoo"),
+        ("app", config.app.name, _first("apps")),
+        ("model", config.model.ref, _first("presets")),
         ("data.train", config.data.train, "train.tsv"),
     ):
         if value is None or (isinstance(value, str) and not value):
             raise ConfigError(f"{key} is not set. Write {key}={example}, or put it into the config file.")
+    _qualify_names(config)
     for key, source in (("data.train", config.data.train), ("data.dev", config.data.dev)):
         if isinstance(source, Iterator) or (isinstance(source, str) and source == "-"):
             what = "standard input" if source == "-" else f"a {type(source).__name__}"
@@ -67,6 +69,26 @@ def check_config(config: RunConfig) -> None:
     ):
         for name in names:
             registry(kind).get(name)
+
+
+def _first(kind: str) -> str:
+    return next(iter(registry(kind).names()), "NAME")
+
+
+def _qualify_names(config: RunConfig) -> None:
+    """Name each component with its distribution, so that what is installed later cannot change what a run means."""
+    for kind, component in (
+        ("apps", config.app),
+        ("strategies", config.strategy),
+        ("objectives", config.objective),
+        ("optimizers", config.train.optimizer),
+        ("schedules", config.train.schedule),
+    ):
+        if component.name != "auto":
+            component.name = registry(kind).find(component.name).qualified
+    config.train.trackers = [registry("trackers").find(name).qualified for name in config.train.trackers]
+    if config.metrics != "auto":
+        config.metrics = [registry("metrics").find(name).qualified for name in config.metrics]
 
 
 def build_app(config: RunConfig) -> App:
@@ -123,6 +145,8 @@ class Parts:
 def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     """Resolve the model, read and encode the data, learn the labels, and build the model."""
     artifact = resolve(config.model.ref)
+    artifact = replace(artifact, family=_family(config, artifact))
+    config.model.ref = str(artifact.ref)
     app = build_app(config)
     backbone_class = registry("backbones").get(artifact.family)
     _check_fit(config, app, backbone_class, artifact)
@@ -136,7 +160,7 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
             f"data.max_length is {config.data.max_length}, "
             f"but {config.model.ref} has positions for {backbone.max_length} tokens."
         )
-    app.fit(_usable(train_rows, app, skip_bad=config.data.on_bad_row == "skip"))
+    _fit(app, train_rows, skip_bad=config.data.on_bad_row == "skip")
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
     encoder = Encoder(config, app, tokenizer, backbone=backbone, encoding=encoding, strategy=strategy)
     stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}
@@ -155,18 +179,34 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     return Parts(bundle, app, artifact, train_rows, dev_rows, stores[train_rows], dev)
 
 
+def _family(config: RunConfig, artifact: Artifact) -> str:
+    """The registered family of *artifact*; ConfigError where its config.json names one that nobody provides."""
+    families = registry("backbones")
+    family = config.model.family or artifact.family
+    if family in families or config.model.family or not artifact.weights:
+        families.find(family)
+        return family
+    hint = ProviderHints(plugins()).explain(families.kind, artifact.family)
+    raise ConfigError(
+        f"{str(artifact.ref)!r} is of the family {artifact.family!r} (model_type in its config.json), "
+        f"which no installed plugin provides.{f' {hint}' if hint else ''}\n"
+        f"Installed families: {', '.join(families.names())}."
+    )
+
+
 def _check_fit(config: RunConfig, app: App, backbone: type[Backbone], artifact: Artifact) -> None:
     check_backbone_options(artifact.family, config.model.options)
+    name = registry("apps").find(config.app.name).name
     missing = app.needs - backbone.provides
     if missing:
         raise ConfigError(
-            f"the head of app={config.app.name} needs {', '.join(sorted(missing))} of its model; "
+            f"the head of app={name} needs {', '.join(sorted(missing))} of its model; "
             f"{artifact.family!r} provides {', '.join(sorted(backbone.provides))}. "
             "Choose another model: et list backbones"
         )
     if app.marks and "marks" not in backbone.accepts:
         raise ConfigError(
-            f"app={config.app.name} marks tokens ({', '.join(app.marks)}), which {artifact.family!r} does not take. "
+            f"app={name} marks tokens ({', '.join(app.marks)}), which {artifact.family!r} does not take. "
             "Choose another model: et list backbones"
         )
 
@@ -201,6 +241,18 @@ def _hold_out(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     return rows.select(np.sort(order[held:])), rows.select(np.sort(order[:held]))
 
 
+def _fit(app: App, rows: Rows, *, skip_bad: bool) -> None:
+    try:
+        app.fit(_usable(rows, app, skip_bad=skip_bad))
+    except ConfigError as error:
+        if not rows.skipped:
+            raise
+        first = rows.skipped[0]
+        raise ConfigError(
+            f"{error}\nRows left out as bad: {rows.skipped_total}, the first: {first.where}: {first.reason}"
+        ) from error
+
+
 def _usable(rows: Rows, app: App, *, skip_bad: bool) -> _Usable | Rows:
     return _Usable(rows, app) if skip_bad else rows
 
@@ -226,10 +278,15 @@ def _tokenizer(
     config: RunConfig, app: App, backbone: type[Backbone], artifact: Artifact, rows: Rows
 ) -> tuple[Tokenizer, str]:
     name = backbone.tokenizer
-    cls = registry("tokenizers").get(name)
-    folder = resolve(config.model.tokenizer).tokenizer if config.model.tokenizer else artifact.tokenizer
-    if folder is not None:
-        return cls.load(folder), name
+    cls, name = registry("tokenizers").get(name), registry("tokenizers").find(name).qualified
+    source = artifact
+    if config.model.tokenizer:
+        source = resolve(config.model.tokenizer)
+        config.model.tokenizer = str(source.ref)
+    if source.tokenizer is not None:
+        tokenizer = cls.load(source.tokenizer)
+        verify_tokenizer(source.tokenizer, tokenizer)
+        return tokenizer, name
     if not cls.trainable:
         raise ConfigError(f"{config.model.ref} brings no tokenizer. Set model.tokenizer to a reference that has one.")
     size = config.model.options.get("vocab_size") or _FITTED_VOCABULARY

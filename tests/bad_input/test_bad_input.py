@@ -20,7 +20,6 @@ from et_core.errors import (
     DataError,
     EtError,
     RunFolderError,
-    UnknownNameError,
 )
 from tests.bad_input.tools import HEADER, ROWS, refused, train, unfinish
 
@@ -46,7 +45,8 @@ def assert_same_weights(wanted: dict[str, torch.Tensor]) -> None:
         pytest.param(
             "sentence\tlabel\ngood\tpositive\n",
             "train.tsv has no column 'text', which the app reads as its 'text'. "
-            "Say which column plays that role: data.columns.text=COLUMN.\nColumns: sentence, label.",
+            "Say which column plays that role: data.columns.text=COLUMN.\nColumns: sentence, label.\n"
+            "If the first line is a row and not a header: data.header=false.",
             id="missing column",
         ),
         pytest.param("", "train.tsv is empty.", id="empty file"),
@@ -106,7 +106,7 @@ def test_unknown_label_in_dev_names_file_line_and_column() -> None:
             {"strategy": "ddp", "strategy.proceses": 2},
             r"strategy.proceses is not an argument of ddp \(et-core [\d.]+\). Did you mean 'processes'\? .*",
         ),
-        ({"data.max_length": 512}, "data.max_length is 512, but bert-tiny-random has positions for 128 tokens."),
+        ({"data.max_length": 512}, "data.max_length is 512, but bert-tiny-random@zoo has positions for 128 tokens."),
         (
             {"train.patience": 2},
             "train.patience needs a dev set and train.keep_best: set data.dev, such as data.dev=0.1.",
@@ -187,6 +187,7 @@ def test_folder_that_holds_a_run_or_anything_else_is_left_alone() -> None:
 def test_weights_of_another_family_are_refused() -> None:
     train({"output": "source"})
     shutil.copytree("source/model", "foreign")
+    Path("foreign/MANIFEST.json").unlink()
     save_file({"transformer.h.0.attn.weight": torch.zeros(4, 4)}, "foreign/model.safetensors")
     message = refused(ArtifactError, {"model": "./foreign@local"})
     assert "the weights in foreign are not those of a BERT of this config: " in message
@@ -195,9 +196,9 @@ def test_weights_of_another_family_are_refused() -> None:
     assert not Path("run").exists()
     config = json.loads(Path("foreign/config.json").read_text("utf-8"))
     Path("foreign/config.json").write_text(json.dumps({**config, "model_type": "gpt_neox"}), "utf-8")
-    message = refused(UnknownNameError, {"model": "./foreign@local"})
-    assert message.startswith("unknown backbone 'gpt_neox'.")
-    assert "Registered backbones: bert" in message
+    message = refused(ConfigError, {"model": "./foreign@local"})
+    assert message.startswith("'./foreign@local' is of the family 'gpt_neox' (model_type in its config.json), which no")
+    assert message.endswith("Installed families: bert.")
     assert not Path("run").exists()
 
 

@@ -16,7 +16,7 @@ from et_core.errors import (
 )
 from et_core.inference import Run
 from et_core.runfolder import write_json
-from tests.bad_input.tools import HEADER, ROWS, train
+from tests.bad_input.tools import HEADER, ROWS, refused, train
 
 
 def test_bad_row_while_predicting_is_told_or_skipped() -> None:
@@ -106,3 +106,23 @@ def test_figures_that_are_not_finite_are_null_in_json() -> None:
     assert run.folder.read_metrics()[-1] == {"step": 10, "loss": None}
     write_json(run.folder.results_file, {"metrics": {"dev": {"loss": float("nan")}}})
     assert math.isnan(run.metrics["loss"])
+
+
+def test_rows_left_out_are_told_when_the_rest_cannot_be_learned_from() -> None:
+    Path("train.tsv").write_text(HEADER + "good film\tpositive\n" * 3 + "bad film\t\n" * 3, "utf-8")
+    assert refused(ConfigError, {"data.on_bad_row": "skip"}).endswith(
+        "took the rows with others.\nRows left out as bad: 3, the first: train.tsv line 5: "
+        "column 'label' is empty.\nWrite a label, or leave bad rows out with data.on_bad_row=skip."
+    )
+
+
+def test_a_metric_that_does_not_fit_is_refused_without_a_dev_set_too() -> None:
+    assert refused(ConfigError, {"metrics": ["pearson"]}).startswith(
+        "metrics: pearson is not defined for app.mode=single-label; "
+    )
+
+
+def test_a_run_without_a_dev_set_says_that_nothing_was_measured() -> None:
+    assert train().results["notes"] == [
+        "there is no dev set, so nothing was measured: data.dev=0.1 would hold out a tenth"
+    ]

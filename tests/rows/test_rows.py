@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import gzip
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+
+import pytest
 
 from et_core.interfaces.app import Role
 from tests.rows.tools import RECORDS, ROLES, failure, opened, put, values, write_every_format
@@ -29,6 +33,49 @@ def test_reading_files_imports_neither_pandas_nor_datasets() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "1\n"
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "file.arrow", "stream.arrow"])
+def test_columnar_files_may_be_gzipped(name: str) -> None:
+    write_every_format()
+    put(f"{name}.gz", gzip.compress(Path(name).read_bytes()))
+    before = sorted(Path().iterdir())
+    rows = opened(f"{name}.gz")
+    assert values(rows) == RECORDS
+    assert (len(rows), next(iter(rows)).where) == (3, f"{name}.gz row 1")
+    assert values(pickle.loads(pickle.dumps(rows))) == RECORDS
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_gzipped_columnar_file_is_never_whole_in_memory() -> None:
+    with gzip.open("a.arrow.gz", "wb", 1) as file:
+        file.write(bytes(100_000_000))
+    tracemalloc.start()
+    assert "a.arrow.gz is no complete arrow file" in failure(lambda: opened("a.arrow.gz"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_classes_of_a_dataset_are_read_by_their_names() -> None:
+    import datasets
+
+    kinds = datasets.ClassLabel(names=["negative", "positive"])
+    tags = datasets.ClassLabel(names=["red", "blue"])
+    features = {"text": datasets.Value("string"), "label": kinds, "tags": datasets.Sequence(tags)}
+    columns = {"text": ["x", "y", "z"], "label": [1, 0, -1], "tags": [[0, 1], [], [1, -1]]}
+    dataset = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    roles = {**ROLES, "tags": Role(list, "the colours")}
+    rows = opened(dataset, roles=roles, on_bad_row="skip")
+    assert values(rows) == [
+        {"text": "x", "label": "positive", "tags": ["red", "blue"]},
+        {"text": "y", "label": "negative", "tags": []},
+    ]
+    assert [row.reason for row in rows.skipped] == ["column 'label' is null, but 'label' needs a value"]
+    assert values(opened(dataset, roles={"tags": roles["tags"]}))[2] == {"tags": ["blue"]}
+    assert next(rows.raw())[1]["label"] == "positive"
+    renamed = dataset.cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
+    assert opened(renamed, on_bad_row="skip").fingerprint() != opened(dataset, on_bad_row="skip").fingerprint()
 
 
 def test_rows_know_where_they_stand() -> None:
@@ -120,12 +167,16 @@ def test_missing_columns_are_named_with_the_nearest() -> None:
     )
     assert failure(lambda: opened("a.tsv")) == (
         "a.tsv has no column 'text', which the app reads as its 'text'. "
-        "Say which column plays that role: data.columns.text=COLUMN.\nColumns: sentence, label."
+        "Say which column plays that role: data.columns.text=COLUMN.\nColumns: sentence, label.\n"
+        "If the first line is a row and not a header: data.header=false."
     )
     assert failure(lambda: opened("a.tsv", columns={"text": "sentence", "text_pair": "second"})) == (
         "a.tsv has no column 'second' (data.columns.text_pair). "
-        "Say which column plays that role: data.columns.text_pair=COLUMN.\nColumns: sentence, label."
+        "Say which column plays that role: data.columns.text_pair=COLUMN.\nColumns: sentence, label.\n"
+        "If the first line is a row and not a header: data.header=false."
     )
+    assert failure(lambda: opened("a.tsv", header=False)).endswith("data.columns.text=COLUMN.\nColumns: 0, 1.")
+    assert failure(lambda: opened(put("a.jsonl", '{"sentence": "x"}\n'))).endswith("\nColumns: sentence.")
     assert failure(lambda: opened("a.tsv", columns={"txet": "sentence"})) == (
         "data.columns.txet: the app reads no 'txet'. Did you mean data.columns.text? It reads: text, text_pair, label."
     )

@@ -17,6 +17,8 @@ def test_missing_files_are_named_with_near_ones() -> None:
         "there is no file 'data/trian.tsv'. Did you mean 'data/train.tsv'?\n"
         f"Files in data: train.tsv.\nPaths are relative to {Path.cwd()}."
     )
+    assert failure(lambda: opened("data/nope.tsv")).startswith("there is no file 'data/nope.tsv'.\nFiles in data: ")
+    assert "Did you mean 'data/train.tsv'?" in failure(lambda: opened("data/train.csv"))
     assert "there is no folder 'dat'." in failure(lambda: opened("dat/train.tsv"))
     assert failure(lambda: opened("data/*.csv")).startswith("no file matches 'data/*.csv'.\nFiles in data: train.tsv.")
     assert failure(lambda: opened("data")).startswith(
@@ -39,7 +41,10 @@ def test_a_folder_of_several_splits_lists_them() -> None:
 
 
 def test_unknown_extensions_list_the_known_ones() -> None:
-    known = "Known extensions: .tsv, .csv, .jsonl, .parquet, .arrow, and .tsv.gz, .csv.gz, .jsonl.gz."
+    known = (
+        "Known extensions: .tsv, .csv, .jsonl, .parquet, .arrow, "
+        "and .tsv.gz, .csv.gz, .jsonl.gz, .parquet.gz, .arrow.gz."
+    )
     put("a.xlsx", "x")
     assert failure(lambda: opened("a.xlsx")) == f"a.xlsx: the extension does not say a known format.\n{known}"
     put("a.json", "[]")
@@ -51,6 +56,8 @@ def test_unknown_extensions_list_the_known_ones() -> None:
     assert "Did you mean '.parquet'?" in failure(lambda: opened("a.parqet"))
     put("data.txt", "text\tlabel\nx\tgood\n")
     assert len(opened("data.txt", format_name="tsv")) == 1
+    put("data.parquet", "text\tlabel\nx\tgood\n")
+    assert len(opened("data.parquet", format_name="tsv")) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,9 @@ def test_unknown_extensions_list_the_known_ones() -> None:
         ),
         ("a.tsv.gz", gzip.compress(b"text\tlabel\n" + b"x\ty\n" * 999)[:-20], "a.tsv.gz is not a complete gzip file"),
         ("a.tsv.gz", b"text\tlabel\nx\ty\n", "a.tsv.gz is not a complete gzip file: Not a gzipped file"),
+        ("a.parquet.gz", gzip.compress(b"x" * 9999)[:-12], "a.parquet.gz is not a complete gzip file: "),
+        ("a.arrow.gz", b"ARROW1", "a.arrow.gz is not a complete gzip file: Not a gzipped file"),
+        ("a.parquet.gz", gzip.compress(b"PAR1 nothing"), "a.parquet.gz is no complete parquet file"),
         ("a.parquet", b"PAR1 nothing", "a.parquet is no complete parquet file"),
         ("a.arrow", b"ARROW1 nothing", "a.arrow is no complete arrow file"),
     ],

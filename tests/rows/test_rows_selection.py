@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,11 +103,27 @@ def test_an_iterator_is_read_once() -> None:
 def test_empty_data_in_memory_is_an_error_for_training_alone() -> None:
     assert values(opened([], targets=False)) == []
     assert failure(lambda: opened([])) == "the data in memory has no rows."
-    assert failure(lambda: opened(3)).startswith("cannot read rows from a int. Pass a path, a glob,")
+    assert failure(lambda: opened(3)).startswith("cannot read rows from an int. Pass a path, a glob,")
     assert failure(lambda: values(opened({"text": ["x"]}))).startswith("the data is one dict with the keys 'text'.")
-    assert failure(lambda: values(opened([RECORDS[0], "x"]))).startswith(
-        "in-memory rows[1]: a str where a dict is expected."
+    assert failure(lambda: opened(["a.tsv", 3])) == "a list of paths holds an int: 3."
+
+
+@pytest.mark.parametrize(
+    ("row", "called"), [("x", "a str"), (None, "None"), (1, "an int"), (["a", "b"], "a list"), (object(), "an object")]
+)
+def test_what_is_no_row_is_answered_with_what_is(row: Any, called: str) -> None:
+    assert failure(lambda: values(opened([RECORDS[0], row]))) == (
+        f"in-memory rows[1]: {called} where a row is expected.\n"
+        "A row is a dict, such as {'text': ...}. Run.predict also takes texts, and pairs as tuples: ('...', '...')."
     )
+
+
+def test_a_frame_without_rows_and_columns_is_as_an_empty_list() -> None:
+    import pandas as pd
+
+    assert failure(lambda: opened(pd.DataFrame())) == "the data in memory has no rows."
+    assert values(opened(pd.DataFrame(), targets=False)) == []
+    assert "\nColumns: sentence." in failure(lambda: opened(pd.DataFrame(columns=["sentence"])))
 
 
 def read_stdin(data: bytes, format_name: str) -> subprocess.CompletedProcess[str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from et_core.errors import ArtifactError, ConfigError, PluginError, RefError
+from et_core.errors import ArtifactError, ConfigError, PluginError, RefError, UnknownNameError
 from et_core.registry import ModelRef
-from et_core.sources import pin_presets
+from et_core.sources import pin_presets, preset_files
 from et_core.sources.hub import HubSource
 from et_core.sources.zoo import ZooSource
 from tests.hub_server import HubServer
@@ -144,6 +144,13 @@ def test_a_preset_refuses_a_revision(add_presets: Any) -> None:
         ZooSource().resolve(ModelRef.parse("fresh@zoo:v1"))
 
 
+def test_an_unknown_preset_is_answered_with_the_other_ways_to_name_a_model() -> None:
+    with pytest.raises(UnknownNameError) as error:
+        zoo("gpt2")
+    assert str(error.value).startswith("unknown preset 'gpt2'.\nRegistered presets: ")
+    assert str(error.value).endswith("\nA Hub repository is written 'org/repo@hf', a folder of a model './dir@local'.")
+
+
 def test_an_unknown_kind_of_provider_is_the_plugins_fault(add_presets: Any) -> None:
     add_presets()
     with pytest.raises(PluginError, match=r"preset 'odd' has a provider of the unknown kind 'torrent'"):
@@ -202,3 +209,20 @@ def test_a_pattern_without_a_match_lists_the_presets(tmp_path: Path) -> None:
     file = write_presets(tmp_path / "presets.json", a="org/repo", b="org/repo")
     with pytest.raises(ConfigError, match=r"matches 'c\*'. It holds: a, b.$"):
         pin_presets("c*", file=file)
+
+
+def test_the_files_of_presets_are_found_by_the_presets_names(tmp_path: Path) -> None:
+    (file,) = preset_files("bert-base-*")
+    assert "bert-base-en" in json.loads(file.read_text("utf-8"))
+    assert file.parent.name == "et_bert"
+    with pytest.raises(ConfigError, match=r"^no registered preset matches 'gpt\*'\. See: et list presets$"):
+        preset_files("gpt*")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a\tb\n", "is not valid JSON: "), ('{"x": []}', "holds no presets: an object")]
+)
+def test_a_file_that_holds_no_presets_is_told(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "presets.json").write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=f"presets.json {message}"):
+        pin_presets("*", file=tmp_path / "presets.json")

@@ -144,8 +144,9 @@ class Auc(Metric):
 
 def _bins(scores: np.ndarray) -> np.ndarray:
     """Map floats to 0..65535, keeping their order, by the bits of their 16-bit form."""
-    # Adding zero makes minus zero a plain one.
-    bits = (scores.astype(np.float16) + np.float16(0)).view(np.uint16).astype(np.int64)
+    # Adding zero makes minus zero a plain one; what is too large becomes infinite, which keeps its order too.
+    with np.errstate(over="ignore"):
+        bits = (scores.astype(np.float16) + np.float16(0)).view(np.uint16).astype(np.int64)
     return np.where(bits & 0x8000, 0xFFFF - bits, bits | 0x8000)
 
 

@@ -166,58 +166,6 @@ def test_each_mode_has_its_loss() -> None:
     assert loss(fitted(["a,b"], mode="multi-label"), logits, targets) == pytest.approx(float(expected))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            {"mode": "multi-label", "label_smoothing": 0.1},
-            "app.label_smoothing has no effect with app.mode=multi-label: it is for single-label. Leave it out.",
-        ),
-        (
-            {"mode": "regression", "class_weights": "balanced"},
-            "app.class_weights has no effect with app.mode=regression: it is for single-label and multi-label. "
-            "Leave it out.",
-        ),
-        (
-            {"threshold": 0.3},
-            "app.threshold has no effect with app.mode=single-label: it is for multi-label. Leave it out.",
-        ),
-        ({"labels": ["a", "b", "a"]}, "app.labels names 'a' twice. Name each label once."),
-        (
-            {"mode": "multi-label", "label_separator": ""},
-            "app.label_separator is empty. Give what stands between two labels, such as ',', or leave it out.",
-        ),
-        (
-            {"class_weights": {"a": -1.0}},
-            "app.class_weights gives the label 'a' the weight -1.0. Give a number of at least 0.",
-        ),
-        (
-            {"loss": "mse", "label_smoothing": 0.1},
-            "app.label_smoothing has no effect with app.loss=mse. Leave it out, and give the loss what it takes: "
-            "app.loss={name: mse, ARGUMENT: VALUE}.",
-        ),
-        (
-            {"loss": {"smoothing": 0.1}},
-            "app.loss has no name. Write app.loss=NAME, or app.loss={name: NAME, ARGUMENT: VALUE}.",
-        ),
-    ],
-)
-def test_a_setting_that_makes_no_sense_is_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        Classification(**settings)
-    assert str(error.value) == message
-
-
-def test_a_loss_of_the_users_choice_takes_its_arguments() -> None:
-    logits, targets = [[2.0, 0.0], [0.0, 1.0]], [0, 0]
-    chosen = fitted(["a", "b"], loss={"name": "cross-entropy", "smoothing": 0.2})
-    assert loss(chosen, logits, targets) == pytest.approx(
-        loss(fitted(["a", "b"], label_smoothing=0.2), logits, targets)
-    )
-    with pytest.raises(ConfigError, match=r"^app\.loss\.smooth is not an argument of cross-entropy .*'smoothing'"):
-        fitted(["a", "b"], loss={"name": "cross-entropy", "smooth": 0.2})
-
-
 def test_thresholds_are_as_good_as_trying_them_all() -> None:
     targets = (RNG.random((500, 4)) < [0.05, 0.3, 0.7, 0.0]).astype(np.int64)
     bins = np.clip(RNG.normal(350 + 250 * targets, 200), 0, 1000).astype(int)
@@ -382,3 +330,33 @@ def test_a_metric_of_another_mode_is_refused(mode: str, metric: str) -> None:
     app = fitted([1, 2] if mode == "regression" else ["a", "b"], mode=mode)
     with pytest.raises(ConfigError, match=rf"^metrics: {metric} is not defined for app\.mode={mode}; "):
         app.evaluation([metric])
+
+
+def test_a_second_text_for_a_model_of_single_ones_is_refused(tokenizer: PretrainedTokenizer) -> None:
+    app = fitted(["a", "b"])
+    with pytest.raises(DataError) as error:
+        app.encode(rows({"text": "x", "text_pair": "y"}), tokenizer, max_length=16, accepts=TEXT)
+    assert str(error.value) == (
+        "train.tsv line 2: column 'text_pair' holds a second text, "
+        "but this model was trained on single ones: leave it out."
+    )
+
+
+def test_logits_beyond_sixteen_bits_are_measured_without_a_warning() -> None:
+    evaluation = fitted(["a", "b"]).evaluation()
+    logits = np.asarray([[1e6, -1e6], [1e6, -1e5], [1e6, 0.0]], np.float32)
+    evaluation.update({"logits": logits}, [example(target, row) for row, target in enumerate([0, 1, 1])])
+    assert evaluation.metrics()["accuracy"] == pytest.approx(1 / 3)
+    assert evaluation.notes() == [
+        "every dev row is predicted as 'a': where the loss rose, lower train.lr; "
+        "else train longer, with a higher one, or on more rows"
+    ]
+
+
+def test_tuned_thresholds_are_told() -> None:
+    app = fitted(["a,b", "a"], mode="multi-label")
+    assert app.evaluation().notes() == []
+    app.load_state({**app.state(), "thresholds": [0.25, 0.625]})
+    assert app.evaluation().notes() == [
+        "final figures are with thresholds tuned on dev by F1 (a 0.250, b 0.625), those before it with 0.5"
+    ]

@@ -85,7 +85,7 @@ class BertBackbone(Backbone):
                 "they do not belong together. Leave out model.vocab_size and model.tokenizer, or set both."
             )
         folder = artifact.folder if artifact else None
-        model, has_pooler = (BertModel(config), True) if folder is None else _load(folder, config)
+        model, has_pooler = (_fresh(config), True) if folder is None else _load(folder, config)
         backbone = cls(model, marks=options.marks)
         backbone._lacks_pooler = not has_pooler
         return backbone
@@ -170,6 +170,15 @@ def _check_sizes(options: BertBackbone.Options, given: Mapping[str, Any], has_we
                 f"model.{ours} is {value}, but the weights have {stored}. "
                 "Leave it out, or start from fresh weights with bert@init."
             )
+
+
+def _fresh(config: BertConfig) -> BertModel:
+    if config.hidden_size % config.num_attention_heads:
+        raise ConfigError(
+            f"model.hidden_size is {config.hidden_size}, which {config.num_attention_heads} heads cannot share evenly. "
+            "Set model.num_heads to a number that divides it."
+        )
+    return BertModel(config)
 
 
 def _load(folder: Path, config: BertConfig) -> tuple[BertModel, bool]:

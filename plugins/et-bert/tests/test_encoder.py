@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 from et_bert.encoder import BertBackbone
 from et_core.config import check_arguments
 from et_core.data import PretrainedTokenizer
-from et_core.errors import ArtifactError, ConfigError
+from et_core.errors import ArtifactError, ComponentError, ConfigError
 from et_core.interfaces import Artifact, Inputs, Text
 from et_core.registry import ModelRef
 from et_core.sources import resolve
@@ -371,3 +371,18 @@ def test_numbers_near_each_other_stay_apart_in_bf16(tokenizer: PretrainedTokeniz
         logits = head.eval()(backbone(inputs, want=frozenset({"pooled"})))["logits"]
     assert logits.dtype == torch.float32
     assert len(logits.unique()) == 10 > len(logits.bfloat16().unique())
+
+
+def test_a_width_that_the_heads_cannot_share_is_refused(tokenizer: PretrainedTokenizer) -> None:
+    options = BertBackbone.Options(hidden_size=65, num_layers=1)
+    with pytest.raises(ConfigError) as error:
+        BertBackbone.build(options, tokenizer=tokenizer)
+    assert str(error.value) == (
+        "model.hidden_size is 65, which 12 heads cannot share evenly. Set model.num_heads to a number that divides it."
+    )
+
+
+def test_a_mark_without_a_table_is_named(tokenizer: PretrainedTokenizer) -> None:
+    one = text(*range(2, 6))
+    with pytest.raises(ComponentError, match=r"^the app gives each token the mark 'turn', for which there is no table"):
+        build(tokenizer)(Inputs((one,), {"turn": torch.zeros_like(one.ids)}))

@@ -157,6 +157,11 @@ class Classification(App):
     ) -> list[Example]:
         texts = [row["text"] for row in rows]
         pairs = [self._pair(row) for row in rows] if self._pairs else None
+        for row in () if self._pairs else rows:
+            if "text_pair" in row:
+                raise row.error(
+                    "text_pair", "holds a second text, but this model was trained on single ones: leave it out."
+                )
         inputs = _joined if "text" in accepts else _separate
         encoded = inputs(texts, pairs, tokenizer, max_length, truncation)
         return [
@@ -195,10 +200,12 @@ class Classification(App):
         chosen = (
             {name: _METRIC.format(name) for name in self._default_metrics()}
             if metrics is None
-            else {name: name for name in metrics}
+            else {name.rpartition("/")[2]: name for name in metrics}
         )
         self._check_metrics(chosen.values())
-        return ClassificationEvaluation(mode=self.mode, labels=names, metrics=chosen, thresholds=self.thresholds)
+        return ClassificationEvaluation(
+            mode=self.mode, labels=names, metrics=chosen, thresholds=self.thresholds, tuned=self._tuned is not None
+        )
 
     def calibrate(self, evaluation: Evaluation) -> bool:
         if (
@@ -220,11 +227,13 @@ class Classification(App):
         )
 
     def _check_metrics(self, names: Iterable[str]) -> None:
+        metrics = registry("metrics")
         for name in names:
-            if self.mode not in registry("metrics").get(name).modes:
+            if self.mode not in metrics.get(name).modes:
                 fitting = ", ".join(self._default_metrics())
                 raise ConfigError(
-                    f"metrics: {name} is not defined for app.mode={self.mode}; {fitting} are, among others."
+                    f"metrics: {metrics.find(name).name} is not defined for app.mode={self.mode}; "
+                    f"{fitting} are, among others."
                 )
 
     def _watch_pairs(self, rows: Iterable[Row]) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from et_core.interfaces import Bars, Evaluation, Example, Examples, Figure, Matr
 from et_core.registry import registry
 
 _WORST = 40
+_LISTED = 10
 _BINS = 1000
 _POINTS = 2000
 
@@ -17,11 +18,20 @@ _POINTS = 2000
 class ClassificationEvaluation(Evaluation):
     """Metrics, confusion matrix, per-label histograms and the worst errors, in bounded memory."""
 
-    def __init__(self, *, mode: str, labels: Sequence[str], metrics: Mapping[str, str], thresholds: np.ndarray) -> None:
-        """*metrics* are registered names by the name under which each figure is given."""
+    def __init__(
+        self,
+        *,
+        mode: str,
+        labels: Sequence[str],
+        metrics: Mapping[str, str],
+        thresholds: np.ndarray,
+        tuned: bool = False,
+    ) -> None:
+        """*metrics* are registered names by the name under which each figure is given; *tuned* is of *thresholds*."""
         self._mode = mode
         self._labels = list(labels)
         self._thresholds = thresholds
+        self._tuned = tuned
         self._metrics: dict[str, Metric] = {
             name: registry("metrics").create(target, labels=self._labels) for name, target in metrics.items()
         }
@@ -51,11 +61,20 @@ class ClassificationEvaluation(Evaluation):
         return self._metrics[name].higher_is_better if name in self._metrics else name != "loss"
 
     def notes(self) -> list[str]:
+        if self._tuned:
+            listed = ", ".join(
+                f"{n} {t:.3f}" for n, t in list(zip(self._labels, self._thresholds, strict=True))[:_LISTED]
+            )
+            more = ", ..." if len(self._labels) > _LISTED else ""
+            return [f"final figures are with thresholds tuned on dev by F1 ({listed}{more}), those before it with 0.5"]
         predicted = self._confusion.sum(0)
         if self._mode != "single-label" or np.count_nonzero(predicted) != 1 or np.count_nonzero(self._confusion) == 1:
             return []
         label = self._labels[int(predicted.argmax())]
-        return [f"every dev row is predicted as {label!r}: train longer, with a higher train.lr, or on more rows"]
+        return [
+            f"every dev row is predicted as {label!r}: where the loss rose, lower train.lr; "
+            "else train longer, with a higher one, or on more rows"
+        ]
 
     def figures(self, read: Callable[[Sequence[int]], list[Row]]) -> list[Figure]:
         figures: list[Figure] = []
