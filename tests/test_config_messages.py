@@ -182,3 +182,7 @@ def test_file_that_is_not_called_yaml_may_be_meant_as_data(content: bytes, messa
 def test_missing_file_names_the_configs_beside_it(sample: Path) -> None:
     missing = sample.with_name("smaple.yaml")
     assert refused(missing) == f"there is no config file {str(missing)!r}.\nConfigs there: {sample}."
+
+
+def test_one_setting_alone_is_read_as_a_list_of_one() -> None:
+    assert load_config(None, "train.epochs=1").config.train.epochs == 1

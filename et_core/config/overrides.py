@@ -19,6 +19,8 @@ def override_pairs(overrides: Overrides | None) -> list[tuple[str, Any]]:
     """Keys with dots, and their values; ConfigError for text that is no ``key=value``."""
     if overrides is None:
         return []
+    if isinstance(overrides, str):
+        overrides = [overrides]
     if isinstance(overrides, Mapping):
         return list(overrides.items())
     return [_parse_pair(text, overrides[place + 1 :]) for place, text in enumerate(overrides)]

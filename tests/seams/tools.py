@@ -134,9 +134,7 @@ def fit(
     """
     strategy = Single(device="cpu")
     freeze(objective, train.freeze)
-    prepared = strategy.prepare(
-        objective, lambda whole: {phase.name: make_optimizer(whole, phase, train) for phase in whole.phases()}
-    )
+    prepared = strategy.prepare(objective, lambda whole: _optimizers(whole, train))
     if state is not None:
         strategy.load_state(prepared, state)
     plan = Plan.make(train, steps_per_epoch=splits["train"].steps_per_epoch, precision="fp32")
@@ -156,9 +154,12 @@ def fit(
     )
     with contextlib.closing(recorder):
         position = loop.run(Position(start))
-    # Copied, as a checkpoint would be: the objective may be trained on.
     left = {name: tensor.clone() for name, tensor in strategy.state(prepared).items()}
     return Trained(position, RunFolder(folder).read_metrics(), left)
+
+
+def _optimizers(objective: Objective, train: TrainConfig) -> dict[str, torch.optim.Optimizer]:
+    return {phase.name: make_optimizer(objective, phase, train) for phase in objective.phases()}
 
 
 def weights(objective: torch.nn.Module) -> dict[str, Tensor]:

@@ -92,8 +92,7 @@ class Classification(App):
         self._dropout = dropout
         self._head = head
         self._loss = chosen_loss(loss, class_weights=class_weights, label_smoothing=label_smoothing)
-        self._pairs = False
-        self._training = False
+        self._pairs = self._training = False
 
     @property
     def needs(self) -> frozenset[str]:
