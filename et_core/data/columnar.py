@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from et_core.data.class_names import readers_of
 from et_core.data.parts import Digest, Opened, Part, Record, check_unique
 from et_core.data.text import digest_file, guarded, open_binary
 from et_core.errors import DataError
@@ -95,7 +96,9 @@ class ColumnarPart(Part):
 
     def _values(self, batch: Any, before: int) -> list[list[Any]]:
         try:
-            return [column.to_pylist() for column in batch.columns]
+            columns = {name: column.to_pylist() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+            readers = readers_of(batch.schema.metadata)
+            return [[*map(readers[name], values)] if name in readers else values for name, values in columns.items()]
         except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date that Python cannot hold
             rows = f"rows {before + 1} to {before + batch.num_rows}"
             raise DataError(f"{self.name} {rows}: a value cannot be read: {error}. Write the file again.") from error

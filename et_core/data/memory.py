@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
+from et_core.data.class_names import reader_of
 from et_core.data.parts import Bad, Digest, Opened, Part, Record, check_unique, sampled
 from et_core.errors import DataError
 
@@ -82,7 +83,7 @@ class DatasetPart(MemoryPart):
 
     def _records(self, columns: list[str], wanted: Collection[str] | None) -> Iterator[Record]:
         names = [column for column in columns if wanted is None or column in wanted]
-        readers = {name: _class_names(self.source.features[name]) for name in names}
+        readers = {name: reader_of(self.source.features[name]) for name in names}
         number = 0
         for batch in self.source.with_format(None).select_columns(names).iter(batch_size=_BATCH):
             read = (batch[name] if reader is None else map(reader, batch[name]) for name, reader in readers.items())
@@ -123,19 +124,6 @@ def called(value: Any) -> str:
         return "None"
     name = type(value).__name__
     return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
-
-
-def _class_names(feature: Any) -> Callable[[Any], Any] | None:
-    """What makes names of the numbers that a column of the type *feature* holds; None where it holds no classes."""
-    if type(feature).__name__ == "ClassLabel":
-        names: list[str] = feature.names
-        # By the convention of datasets, -1 is a row without a label.
-        return lambda value: None if value is None or value < 0 else names[value]
-    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-    read = None if inner is None else _class_names(inner)
-    if read is None:
-        return None
-    return lambda values: None if values is None else [name for name in map(read, values) if name is not None]
 
 
 def _plain(value: Any) -> Any:

@@ -74,6 +74,10 @@ def test_classes_of_a_dataset_are_read_by_their_names() -> None:
     assert [row.reason for row in rows.skipped] == ["column 'label' is null, but 'label' needs a value"]
     assert values(opened(dataset, roles={"tags": roles["tags"]}))[2] == {"tags": ["blue"]}
     assert next(rows.raw())[1]["label"] == "positive"
+    dataset.save_to_disk("saved")
+    dataset.to_parquet("saved.parquet")
+    for stored in ("saved", "saved.parquet"):
+        assert values(opened(stored, roles=roles, on_bad_row="skip")) == values(rows)
     renamed = dataset.cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
     assert opened(renamed, on_bad_row="skip").fingerprint() != opened(dataset, on_bad_row="skip").fingerprint()
 
