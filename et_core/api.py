@@ -73,15 +73,15 @@ def _as_begun(
 ) -> RunConfig:
     """*run_config* with the models that the run in *folder* began with; without *config*, that run's own settings."""
     if not folder.config_file.is_file():
-        if config is None:
+        if config is None and not run_config.app.name:
             raise RunFolderError(f"there is no run in {folder.path} to go on with. Name its folder: output=...")
         return run_config
-    begun = load_config(folder.config_file).config
+    then = load_config(folder.config_file).config.model
     if config is None:
-        return load_config(folder.config_file, overrides).config
-    asked, then = run_config.model, begun.model
+        run_config = load_config(folder.config_file, overrides).config
+    asked = run_config.model
     if leads_to(asked.ref, then.ref):
-        asked.ref = then.ref
+        asked.ref, asked.family = then.ref, asked.family or then.family
     if asked.tokenizer and then.tokenizer and leads_to(asked.tokenizer, then.tokenizer):
         asked.tokenizer = then.tokenizer
     return run_config

@@ -218,12 +218,15 @@ def test_a_run_predicts_in_the_precision_it_was_trained_in(run: et.Run, tsv: Pat
     assert run.config.train.precision == "fp32"
     assert et.load(run.path).predict_file(tsv, tmp_path / "out.jsonl").precision == "fp32"
     assert et.load(run.path, precision="bf16").predict_file(tsv, tmp_path / "out.jsonl").precision == "bf16"
-    other = et.load(shutil.copytree(run.path, tmp_path / "bf16"))
-    results = json.loads(other.folder.results_file.read_text("utf-8"))
-    other.folder.results_file.write_text(json.dumps({**results, "precision": "bf16"}), "utf-8")
+    bf16 = {"train.precision": "bf16", "train.max_steps": 1, "data.train": tsv, "output": tmp_path / "bf16"}
+    half = et.train(SETTINGS, bf16)
     device = torch.device("cpu")
-    assert other.predict_file(tsv, tmp_path / "out.jsonl").precision == same_precision("bf16", device)
-    other.folder.results_file.write_text(json.dumps(results)[:-20], "utf-8")
+    assert half.predict_file(tsv, tmp_path / "out.jsonl").precision == same_precision("bf16", device)
+
+
+def test_results_that_were_cut_off_are_told(run: et.Run, tmp_path: Path) -> None:
+    other = et.load(shutil.copytree(run.path, tmp_path / "cut"))
+    other.folder.results_file.write_text(other.folder.results_file.read_text("utf-8")[:-20], "utf-8")
     with pytest.raises(RunFolderError, match=r"results\.json was cut off or altered: "):
         _ = other.metrics
 

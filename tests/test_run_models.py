@@ -74,13 +74,14 @@ def other_weights(model: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_run_goes_on_from_the_commit_it_began_with(model: Path, hub: HubServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ref", ["acme/tiny@hf", "acme/tiny@hf:main"])
+def test_a_run_goes_on_from_the_commit_it_began_with(model: Path, hub: HubServer, tmp_path: Path, ref: str) -> None:
     commit = hub.push("acme/tiny", files_of(model))
-    config = settings(tmp_path, "acme/tiny@hf", tokenizer="acme/tiny@hf")
+    config = settings(tmp_path, ref, tokenizer=ref)
     whole = api.train(config)
     expected = load_file(whole.folder.model / "model.safetensors")
     stop(whole.path)
-    pinned = {"ref": f"acme/tiny@hf:{commit}", "tokenizer": f"acme/tiny@hf:{commit}"}
+    pinned = {"ref": f"acme/tiny@hf:{commit}", "tokenizer": f"acme/tiny@hf:{commit}", "family": "et-bert/bert"}
     assert yaml.safe_load(whole.folder.config_file.read_text())["model"] == pinned
 
     newer = hub.push("acme/tiny", files_of(other_weights(model, tmp_path / "other")))
@@ -90,6 +91,8 @@ def test_a_run_goes_on_from_the_commit_it_began_with(model: Path, hub: HubServer
     found = load_file(again.folder.model / "model.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert api.train(config, resume=True).results == again.results
+    alone = {"model": ref, "model.tokenizer": ref, "output": config["output"]}
+    assert api.train(overrides=alone, resume=True).results == again.results
 
 
 def test_weights_that_changed_since_the_run_began_are_refused(model: Path, tmp_path: Path) -> None:
@@ -119,6 +122,27 @@ def test_going_on_with_a_run_that_is_not_there_is_refused(tmp_path: Path) -> Non
     with pytest.raises(RunFolderError) as caught:
         api.train(overrides={"output": str(tmp_path / "none")}, resume=True)
     assert str(caught.value) == f"there is no run in {tmp_path / 'none'} to go on with. Name its folder: output=..."
+
+
+def test_a_run_may_begin_with_the_command_that_would_go_on_with_it(tmp_path: Path) -> None:
+    config = settings(tmp_path, "bert-tiny-random", max_steps=1)
+    alone = {
+        "app": "classification",
+        "model": "bert-tiny-random",
+        "data.train": config["data"]["train"],
+        "train.max_steps": 1,
+        "output": config["output"],
+    }
+    first = api.train(overrides=alone, resume=True)
+    assert api.train(overrides=alone, resume=True).results == first.results
+
+
+def test_a_model_with_its_config_is_enough_to_predict(tmp_path: Path) -> None:
+    run = api.train(settings(tmp_path, "bert-tiny-random", max_steps=1))
+    (tmp_path / "deployed").mkdir()
+    shutil.copy(run.folder.config_file, tmp_path / "deployed")
+    shutil.copytree(run.folder.model, tmp_path / "deployed" / "model")
+    assert api.load(tmp_path / "deployed").predict(["good film"]) == run.predict(["good film"])
 
 
 def test_a_family_that_nobody_provides_is_named_with_where_it_is_from(model: Path, tmp_path: Path) -> None:

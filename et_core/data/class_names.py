@@ -26,10 +26,17 @@ def reader_of(feature: Any) -> Read | None:
         return _of_lists(reader_of(feature[0])) if feature else None
     if (_part(feature, "_type") or type(feature).__name__) == "ClassLabel":
         names = list(_part(feature, "names"))
-        # By the convention of datasets, -1 is a row without a label.
-        return lambda value: None if value is None or value < 0 else names[value] if value < len(names) else value
+        return lambda value: _name(names, value)
     inner = _part(feature, "feature")
     return None if inner is None else _of_lists(reader_of(inner))
+
+
+def _name(names: list[str], value: Any) -> Any:
+    """The class *value*; what is no whole number, as other tools leave it under the old description, stays as it is."""
+    if type(value) is not int or value >= len(names):
+        return value
+    # By the convention of datasets, -1 is a row without a label.
+    return names[value] if value >= 0 else None
 
 
 def _part(feature: Any, name: str) -> Any:
@@ -39,4 +46,4 @@ def _part(feature: Any, name: str) -> Any:
 def _of_lists(read: Read | None) -> Read | None:
     if read is None:
         return None
-    return lambda values: None if values is None else [name for name in map(read, values) if name is not None]
+    return lambda values: [*map(read, values)] if isinstance(values, list) else values

@@ -58,6 +58,7 @@ class ColumnarPart(Part):
             for piece in guarded(iter(lambda: zipped.read(_PIECE), b""), self.name):
                 try:
                     target.write(piece)
+                    target.flush()
                 except OSError as error:
                     raise DataError(
                         f"{self.name} cannot be unpacked into {tempfile.gettempdir()}: {error.strerror}. "

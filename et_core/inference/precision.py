@@ -39,7 +39,7 @@ def same_precision(trained: str, device: torch.device) -> str:
         return "fp32"
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    full, half = _timed(256, 512)
+    full, half = _timed(256, 512, repeats=1)
     return "bf16" if full / half >= _EMULATED else "fp32"
 
 
@@ -58,16 +58,22 @@ def _choose(device: torch.device, tokens: int, hidden_size: int) -> str:
     return "bf16" if full / half >= _WORTH_IT else "fp32"
 
 
-def _timed(tokens: int, hidden_size: int) -> tuple[float, float]:
-    """Seconds of one product in fp32 and in bf16."""
+def _timed(tokens: int, hidden_size: int, *, repeats: int = _REPEATS) -> tuple[float, float]:
+    """Seconds of one product in fp32 and in bf16, the least of *repeats* after a first one."""
     states, weights = torch.randn(tokens, hidden_size), torch.randn(hidden_size, 4 * hidden_size)
     # Casting the weights is part of the price under autocast.
-    return _seconds(lambda: states @ weights), _seconds(lambda: states.bfloat16() @ weights.bfloat16())
+    products: tuple[Callable[[], object], ...] = (
+        lambda: states @ weights,
+        lambda: states.bfloat16() @ weights.bfloat16(),
+    )
+    full, half = (_seconds(product, repeats) for product in products)
+    return full, half
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object], repeats: int) -> float:
     times = []
-    for _ in range(_REPEATS):
+    run()
+    for _ in range(repeats):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)

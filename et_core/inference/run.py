@@ -159,7 +159,7 @@ class Run:
         count = 0
         with SkippedFile(Path(skipped_file or self.folder.evaluation_skipped_file)) as skipped:
             rows.on_skip = skipped.add
-            for examples in encode_rows(rows, self._encode, skip_bad=data.on_bad_row == "skip"):
+            for examples in self._encoded(rows, data):
                 if examples:
                     evaluation.update(self._run(examples), examples)
                 count += len(examples)
@@ -246,6 +246,9 @@ class Run:
             **self.bundle.encoding,
         )
 
+    def _encoded(self, rows: Rows, data: DataConfig) -> Iterator[list[Example]]:
+        return encode_rows(rows, self._encode, skip_bad=data.on_bad_row == "skip", owner=type(self._app).__name__)
+
     def _run(self, examples: Sequence[Example]) -> Mapping[str, Any]:
         if self._engine is None:
             self._engine = self._make_engine()
@@ -254,7 +257,7 @@ class Run:
     def _make_engine(self) -> Engine:
         device = self._strategy.device
         # Figures of the run and predictions from it are then of the same numbers, and the same each time.
-        wanted = same_precision(self.results["precision"], device) if self._precision == "auto" else self._precision
+        wanted = same_precision(self.bundle.precision, device) if self._precision == "auto" else self._precision
         self._used_precision = wanted
         return Engine(
             self.bundle.model.to(device).eval(),

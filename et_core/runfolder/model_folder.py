@@ -24,14 +24,15 @@ _ET = "et.json"
 _WEIGHTS = "model.safetensors"
 _EXTRA = "extra.safetensors"
 _LIBRARIES = ("et-core", "torch", "transformers", "tokenizers")
-_KEYS = ("family", "options", "tokenizer", "encoding", "tasks")
+_KEYS = ("family", "options", "tokenizer", "encoding", "precision", "tasks")
 
 
 @dataclass
 class ModelBundle:
     """A model with all that is needed to use it: what a model folder holds.
 
-    *apps* and *app_configs* are by task; *encoding* holds ``max_length`` and ``truncation``.
+    *apps* and *app_configs* are by task; *encoding* holds ``max_length`` and ``truncation``; *precision* is "fp32" or
+    "bf16", in which it was trained.
     """
 
     model: Model
@@ -40,6 +41,7 @@ class ModelBundle:
     apps: dict[str, App]
     app_configs: dict[str, ComponentConfig]
     encoding: dict[str, Any]
+    precision: str = "fp32"
 
     def save(self, path: Path) -> None:
         """Write the folder *path* whole or not at all, in transformers' layout plus et.json."""
@@ -70,6 +72,7 @@ class ModelBundle:
             "options": dict(self.model.backbone.options),
             "tokenizer": {"name": self.tokenizer_name, "fingerprint": self.tokenizer.fingerprint()},
             "encoding": self.encoding,
+            "precision": self.precision,
             "tasks": tasks,
             "versions": {**self._providers(), **{name: importlib.metadata.version(name) for name in _LIBRARIES}},
         }
@@ -98,7 +101,8 @@ class ModelBundle:
         )
         model = build_model(backbone, apps)
         _fill(model, path)
-        return cls(model, tokenizer, described["tokenizer"]["name"], apps, configs, described["encoding"])
+        name, encoding, precision = described["tokenizer"]["name"], described["encoding"], described["precision"]
+        return cls(model, tokenizer, name, apps, configs, encoding, precision)
 
 
 def _build_apps(tasks: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[dict[str, App], dict[str, ComponentConfig]]:

@@ -37,7 +37,12 @@ def preset_files(pattern: str) -> list[Path]:
     for name in names:
         preset: Any = presets.get(name)
         found[preset.defined_in] = None
-    places = (place.partition("/") for place in found if place)
+    places = [place.partition("/") for place in found if place]
+    if not places:
+        raise ConfigError(
+            f"the presets that match {pattern!r} are written in Python, not in a file that can be filled in: "
+            f"{', '.join(names)}."
+        )
     return [Path(str(resources.files(package).joinpath(name))) for package, _, name in places]
 
 

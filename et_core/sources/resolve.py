@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from et_core.errors import RefError
 from et_core.interfaces.artifact import Artifact
 from et_core.registry import ModelRef, close_names, plugins
 from et_core.registry.hints import ProviderHints
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def resolve(ref: ModelRef | str) -> Artifact:
@@ -26,8 +29,8 @@ def leads_to(asked: str, found: str) -> bool:
     if not asked or not found:
         return False
     ref, canonical = ModelRef.parse(asked), ModelRef.parse(found)
-    if ref == canonical or ref == ModelRef(canonical.target, canonical.source):
-        return True
+    if (ref.target, ref.source) == (canonical.target, canonical.source):
+        return ref.revision == canonical.revision or not _COMMIT.fullmatch(ref.revision or "")
     presets = plugins().registry("presets")
     if ref.source != "zoo" or ref.target not in presets:
         return False

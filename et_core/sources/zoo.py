@@ -4,7 +4,6 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,14 +107,15 @@ def _find(presets: Registry[Any], name: str) -> Entry:
 
 
 def _family(entry: Entry, preset: Preset) -> str:
-    """The family that the preset's own plugin registers, whoever else has one of that name."""
+    """Of several families of that name the one that the preset's own plugin registers."""
     families, own = registry("backbones"), f"{entry.distribution}/{preset.family}"
-    if own not in families:
-        return preset.family
-    with suppress(AmbiguousNameError):
-        if families.find(preset.family).qualified == own:
-            return preset.family
-    return own
+    try:
+        families.find(preset.family)
+    except AmbiguousNameError:
+        return own if own in families else preset.family
+    except UnknownNameError:
+        pass  # told where it is built, with the name of the preset
+    return preset.family
 
 
 def _from_mirror(ref: ModelRef, preset: Preset) -> Artifact:

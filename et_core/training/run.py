@@ -8,7 +8,6 @@ import operator
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +96,7 @@ def train_worker(
     evaluation, metrics = run.conclude(position)
     if strategy.is_main:
         outcome = run.outcome(position, evaluation, metrics, seconds=time.perf_counter() - started)
+        parts.bundle.precision = outcome.plan.precision
         parts.bundle.save(run.folder.model)
         finish(outcome)
     strategy.barrier()
@@ -115,6 +115,7 @@ class _Run:
         self._progress: Progress = RichProgress() if show_progress and strategy.is_main else Silent()
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.train.keep_checkpoints)
         self._notes: list[str] = []
+        self._weights = " ".join(file_sha256(path) for path in parts.artifact.weights)
         objective = build_objective(config, parts.app, parts.bundle.model, parts.bundle.tokenizer)
         freeze(objective, config.train.freeze)
         self._speed_up(objective)
@@ -297,10 +298,6 @@ class _Run:
             "model weights": self._weights,
         }
 
-    @cached_property
-    def _weights(self) -> str:
-        return " ".join(file_sha256(path) for path in self._parts.artifact.weights)
-
     def _note(self, text: str) -> None:
         self._notes.append(text)
         if self._strategy.is_main:
@@ -331,7 +328,7 @@ def refuse_other_run(loaded: Loaded, config: RunConfig, inputs: Mapping[str, str
             "Resume with the settings it was started with, or start anew with another output=..."
         )
     for name, fingerprint in inputs.items():
-        if loaded.state["inputs"][name] != fingerprint:
+        if loaded.state["inputs"].get(name) != fingerprint:
             raise CheckpointError(
                 f"{loaded.path} was written with other {name} than there is now.\n"
                 f"Restore the {name}, or start anew with another output=..."

@@ -147,6 +147,7 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     artifact = resolve(config.model.ref)
     artifact = replace(artifact, family=_family(config, artifact))
     config.model.ref = str(artifact.ref)
+    config.model.family = registry("backbones").find(artifact.family).qualified
     app = build_app(config)
     backbone_class = registry("backbones").get(artifact.family)
     _check_fit(config, app, backbone_class, artifact)

@@ -72,7 +72,7 @@ def test_classes_of_a_dataset_are_read_by_their_names() -> None:
         {"text": "y", "label": "negative", "tags": []},
     ]
     assert [row.reason for row in rows.skipped] == ["column 'label' is null, but 'label' needs a value"]
-    assert values(opened(dataset, roles={"tags": roles["tags"]}))[2] == {"tags": ["blue"]}
+    assert values(opened(dataset, roles={"tags": roles["tags"]}))[2] == {"tags": ["blue", None]}
     assert next(rows.raw())[1]["label"] == "positive"
     dataset.save_to_disk("saved")
     dataset.to_parquet("saved.parquet")
@@ -80,6 +80,22 @@ def test_classes_of_a_dataset_are_read_by_their_names() -> None:
         assert values(opened(stored, roles=roles, on_bad_row="skip")) == values(rows)
     renamed = dataset.cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
     assert opened(renamed, on_bad_row="skip").fingerprint() != opened(dataset, on_bad_row="skip").fingerprint()
+
+
+def test_columns_that_hold_other_values_under_an_old_description_are_read_as_they_are() -> None:
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    features = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    data = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=datasets.Features(features))
+    data.to_parquet("old.parquet")
+    table = pq.read_table("old.parquet")
+    for column in (["good", "bad"], [0.5, 1.0], [True, False], [7, 0]):
+        pq.write_table(table.set_column(1, "label", pa.array(column)), "new.parquet")
+        expected = [7, "neg"] if column == [7, 0] else column
+        rows = opened("new.parquet", roles={"label": Role(object, "a label")})
+        assert [row["label"] for row in rows] == expected
 
 
 def test_rows_know_where_they_stand() -> None:

@@ -187,3 +187,7 @@ def test_the_state_survives_json() -> None:
         again = Labels(labels.mode)
         again.load_state(json.loads(json.dumps(labels.state())))
         assert (again.names, again.counts) == (labels.names, labels.counts)
+
+
+def test_a_missing_entry_of_a_list_is_no_label() -> None:
+    assert fitted([["red", None], ["blue"]], "multi-label").names == ("blue", "red")

@@ -199,7 +199,7 @@ class Classification(App):
         chosen = (
             {name: _METRIC.format(name) for name in self._default_metrics()}
             if metrics is None
-            else {name.rpartition("/")[2]: name for name in metrics}
+            else _by_short_name(metrics)
         )
         self._check_metrics(chosen.values())
         return ClassificationEvaluation(
@@ -265,6 +265,12 @@ class Classification(App):
             return weights
         balanced = counts.sum() / (len(names) * np.maximum(counts, 1))
         return [float(weight) for weight in balanced]
+
+
+def _by_short_name(metrics: Sequence[str]) -> dict[str, str]:
+    """Registered names by the name of each figure: without the distribution, where no two are then the same."""
+    short = [name.rpartition("/")[2] for name in metrics]
+    return {name if short.count(own) > 1 else own: name for own, name in zip(short, metrics, strict=True)}
 
 
 def _joined(

@@ -123,7 +123,7 @@ class Labels:
         return found
 
     def _name(self, value: Any) -> str:
-        name = str(value).strip()
+        name = "" if value is None else str(value).strip()
         # pandas makes 0.0 and 1.0 of whole numbers where one of a column is missing.
         if isinstance(value, float) and value.is_integer() and name not in self.names:
             return str(int(value))
