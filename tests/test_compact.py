@@ -144,3 +144,10 @@ def test_a_table_is_left_alone(reason: str) -> None:
     table = reader.table
     compact_tokens(reader, reader, torch.arange(45) if reason == "most rows are used" else USED)
     assert reader.table is table
+
+
+def test_a_table_that_a_head_outside_the_backbone_shares_is_left_alone() -> None:
+    reader, head = Reader(), nn.Linear(WIDTH, ROWS, bias=False)
+    head.weight = reader.table.weight
+    compact_tokens(nn.ModuleList([reader, head]), reader, USED)
+    assert head.weight is reader.table.weight

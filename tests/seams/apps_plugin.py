@@ -308,6 +308,7 @@ class Masked(Objective):
 
     def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
         assert step.index < step.total
+        assert int((batch.targets["label"] != -100).sum()) == self.hidden.pop(0)
         return {"masked": Term(*self.losses[batch.task](self.model(batch), batch.targets))}
 
     def result(self) -> Model:
