@@ -159,7 +159,8 @@ class Run:
         count = 0
         with SkippedFile(Path(skipped_file or self.folder.evaluation_skipped_file)) as skipped:
             rows.on_skip = skipped.add
-            for examples in self._encoded(rows, data):
+            skip_bad, owner = data.on_bad_row == "skip", type(self._app).__name__
+            for examples in encode_rows(rows, self._encode, skip_bad=skip_bad, owner=owner):
                 if examples:
                     evaluation.update(self._run(examples), examples)
                 count += len(examples)
@@ -245,9 +246,6 @@ class Run:
             processor=backbone.processor(),
             **self.bundle.encoding,
         )
-
-    def _encoded(self, rows: Rows, data: DataConfig) -> Iterator[list[Example]]:
-        return encode_rows(rows, self._encode, skip_bad=data.on_bad_row == "skip", owner=type(self._app).__name__)
 
     def _run(self, examples: Sequence[Example]) -> Mapping[str, Any]:
         if self._engine is None:

@@ -44,8 +44,8 @@ def check_config(config: RunConfig) -> None:
         plugins().add_file(Path(path))
     plugins().require(config.plugins.required)
     for key, value, example in (
-        ("app", config.app.name, _first("apps")),
-        ("model", config.model.ref, _first("presets")),
+        ("app", config.app.name, "NAME, one of those that 'et list apps' shows"),
+        ("model", config.model.ref, "REF, such as a name that 'et list presets' shows"),
         ("data.train", config.data.train, "train.tsv"),
     ):
         if value is None or (isinstance(value, str) and not value):
@@ -69,10 +69,6 @@ def check_config(config: RunConfig) -> None:
     ):
         for name in names:
             registry(kind).get(name)
-
-
-def _first(kind: str) -> str:
-    return next(iter(registry(kind).names()), "NAME")
 
 
 def _qualify_names(config: RunConfig) -> None:

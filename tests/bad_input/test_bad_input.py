@@ -127,6 +127,11 @@ def test_unknown_label_in_dev_names_file_line_and_column() -> None:
         ({"data.dev": 0}, "data.dev is 0: expected a file, or a fraction of data.train between 0 and 1."),
         ({"data.dev": 0.01}, "data.dev is 0.01: of 12 rows that leaves nothing for one of train and dev."),
         ({"data.columns": {"txt": "a"}}, "data.columns.txt: the app reads no 'txt'. Did you mean data.columns.text?.*"),
+        (
+            {"model": ""},
+            "model is not set. Write model=REF, such as a name that 'et list presets' shows, "
+            "or put it into the config file.",
+        ),
         ({"data.train": None}, "data.train is not set. Write data.train=train.tsv, or put it into the config file."),
         ({"model.tokenizer": "t5-x@zoo"}, "unknown preset 't5-x'.*"),
         ({"train.optimizer": "adam"}, "unknown optimizer 'adam'.\nDid you mean 'adamw'?.*"),
