@@ -38,6 +38,7 @@ class Loader:
                 module = load()
                 _check_api(module, distribution)
                 _check_hooks(module)
+                conformance = _conformance(module)
                 entries = self._collect(module, distribution, version)
             _check_unique(entries)
         except KeyboardInterrupt:
@@ -45,7 +46,7 @@ class Loader:
         except BaseException as error:  # noqa: BLE001 - a plugin may fail in any way, such as a panic in Rust
             status = Status.INCOMPATIBLE if isinstance(error, _ApiMismatchError) else Status.BROKEN
             return Plugin(distribution, version, status, _reason(error), error=error, origin=origin)
-        return Plugin(distribution, version, Status.OK, entries=entries, origin=origin)
+        return Plugin(distribution, version, Status.OK, entries=entries, origin=origin, conformance=conformance)
 
     def _collect(self, module: ModuleType, distribution: str, version: str) -> tuple[Entry, ...]:
         staging = _Staging(distribution, version)
@@ -128,6 +129,15 @@ def _check_api(module: ModuleType, distribution: str) -> None:
     else:
         remedy = f"Upgrade et-core, or install a version of {distribution} that speaks {API_VERSION}."
     raise _ApiMismatchError(f"speaks plugin API {api}; {_core()} speaks {API_VERSION}. {remedy}")
+
+
+def _conformance(module: ModuleType) -> str:
+    named = getattr(module, "ET_CONFORMANCE", "")
+    if not isinstance(named, str) or not all(part.isidentifier() for part in named.split(".") if named):
+        raise _FlawError(
+            f"states ET_CONFORMANCE = {named!r}. It names the module with its suites, such as 'et_acme.conformance'."
+        )
+    return named
 
 
 def _core() -> str:

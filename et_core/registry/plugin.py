@@ -35,6 +35,9 @@ class Plugin:
     origin: str = ""
     """The file, for a plugin that a run's config names."""
 
+    conformance: str = ""
+    """The module with the suites that check its components, where it names one (``ET_CONFORMANCE``)."""
+
     @property
     def provider(self) -> str:
         return f"{self.distribution} {self.version}"
