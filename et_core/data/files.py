@@ -11,12 +11,18 @@ from et_core.data.columnar import ColumnarPart
 from et_core.data.formats import READABLE, TEXT, ReadOptions, check_format, format_of
 from et_core.data.memory import called, memory_part
 from et_core.data.parts import Part
-from et_core.data.text import DelimitedPart, JsonLinesPart, TextPart
+from et_core.data.text import DelimitedPart, JsonLinesPart, JsonPart, TextPart
 from et_core.errors import DataError
 from et_core.registry import close_names, join_or
 
 STDIN = "-"
 _LISTED = 10
+_TEXT_PARTS: dict[str, type[TextPart]] = {
+    "tsv": DelimitedPart,
+    "csv": DelimitedPart,
+    "jsonl": JsonLinesPart,
+    "json": JsonPart,
+}
 
 
 def open_parts(source: Any, options: ReadOptions, *, format_name: str | None) -> tuple[list[Part], str]:
@@ -53,15 +59,14 @@ def _parts(text: str, options: ReadOptions, chosen: str | None) -> Iterator[Part
         return
     for path in _found(text):
         name, zipped = format_of(str(path), known=READABLE, chosen=chosen)
-        if name in TEXT:
+        if name in _TEXT_PARTS:
             yield _text_part(path, str(path), name, zipped=zipped, options=options)
         else:
             yield ColumnarPart(path, name=str(path), format_name=name, zipped=zipped)
 
 
 def _text_part(path: Path | None, name: str, format_name: str, *, zipped: bool, options: ReadOptions) -> TextPart:
-    kind = JsonLinesPart if format_name == "jsonl" else DelimitedPart
-    return kind(path, name=name, format_name=format_name, zipped=zipped, options=options)
+    return _TEXT_PARTS[format_name](path, name=name, format_name=format_name, zipped=zipped, options=options)
 
 
 def _found(text: str) -> list[Path]:

@@ -10,7 +10,7 @@ from et_core.registry import close_names, join_or
 
 DELIMITED: Final = {"tsv": "\t", "csv": ","}
 TEXT: Final = (*DELIMITED, "jsonl")
-READABLE: Final = (*TEXT, "parquet", "arrow")
+READABLE: Final = (*TEXT, "json", "parquet", "arrow")
 WRITABLE: Final = (*TEXT, "parquet")
 
 

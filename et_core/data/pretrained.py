@@ -78,13 +78,28 @@ class PretrainedTokenizer(Tokenizer):
         offsets: bool = False,
     ) -> Encoded:
         """As the interface says; with *stride* and *pairs* it is the pair that goes on in further windows."""
+        cut = {"max_length": max_length, "stride": stride, "truncation": truncation}
+        return self._encode(texts, pairs, **cut, offsets=offsets)
+
+    def _encode(
+        self,
+        texts: Sequence[Any],
+        pairs: Sequence[Any] | None,
+        *,
+        max_length: int,
+        stride: int,
+        truncation: str,
+        offsets: bool,
+        split: bool = False,
+    ) -> Encoded:
+        """As ``encode``; where they are *split*, texts and pairs are lists of words, and offsets count from a word."""
         strategy = "only_second" if stride and pairs is not None else "longest_first"
         self._set_truncation(max_length, stride, strategy, truncation)
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         run = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
         encoded = Encoded([], [], [])
         try:
-            encodings = run(inputs)
+            encodings = run(inputs, is_pretokenized=split)
         except Exception as error:  # the library raises no class of its own
             raise DataError(f"a text cannot be encoded in {max_length} tokens: {error}") from error
         for source, encoding in enumerate(encodings):

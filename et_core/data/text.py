@@ -85,6 +85,41 @@ class JsonLinesPart(TextPart):
             raise DataError(f"{self.name} is empty.")
 
 
+class JsonPart(JsonLinesPart):
+    """One object a line, as many data sets have it under .json, or one array of objects, which is read whole."""
+
+    _is_array = False
+
+    def where(self, number: int) -> str:
+        return f"{self.name} item {number}" if self._is_array else super().where(number)
+
+    def _records(self, lines: Iterator[Line]) -> Iterator[Record]:
+        first = next((line for line in lines if line[1].strip()), None)
+        self._is_array = first is not None and first[1].lstrip().startswith("[")
+        if first is None or not self._is_array:
+            yield from super()._records(chain([first] if first else [], lines))
+            return
+        for position, value in enumerate(self._array(first, lines), 1):
+            yield position, _checked(value, json.dumps(value))
+
+    def _array(self, first: Line, lines: Iterator[Line]) -> list[Any]:
+        texts = []
+        for number, text, bad in chain([first], lines):
+            if bad:
+                raise DataError(f"{self.name} line {number}: {bad.reason}.\n{bad.advice}")
+            texts.append(text)
+        try:
+            values: list[Any] = json.loads("".join(texts))
+        except json.JSONDecodeError as error:
+            line = first[0] + error.lineno - 1
+            raise DataError(f"{self.name} line {line}: invalid JSON at column {error.colno}: {error.msg}.") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{self.name}: invalid JSON: {error}.") from error
+        if not values:
+            raise DataError(f"{self.name} is empty.")
+        return values
+
+
 class DelimitedPart(TextPart):
     @property
     def headed(self) -> bool:
@@ -241,6 +276,11 @@ def _parse(text: str) -> dict[str, Any] | Bad:
         return Bad(f"invalid JSON at column {error.colno}: {error.msg}", text)
     except (ValueError, RecursionError) as error:
         return Bad(f"invalid JSON: {error}", text)
+    return _checked(value, text)
+
+
+def _checked(value: Any, text: str) -> dict[str, Any] | Bad:
+    """A *value* that was written as *text*, if it is an object of characters."""
     if not isinstance(value, dict):
         kind = {list: "a list", str: "a string", type(None): "null"}.get(type(value), f"the value {value!r}")
         return Bad(f"{kind} where a JSON object is expected", text, 'Write one object a line, such as {"text": "..."}.')

@@ -42,16 +42,11 @@ def test_a_folder_of_several_splits_lists_them() -> None:
 
 def test_unknown_extensions_list_the_known_ones() -> None:
     known = (
-        "Known extensions: .tsv, .csv, .jsonl, .parquet, .arrow, "
-        "and .tsv.gz, .csv.gz, .jsonl.gz, .parquet.gz, .arrow.gz."
+        "Known extensions: .tsv, .csv, .jsonl, .json, .parquet, .arrow, "
+        "and .tsv.gz, .csv.gz, .jsonl.gz, .json.gz, .parquet.gz, .arrow.gz."
     )
     put("a.xlsx", "x")
     assert failure(lambda: opened("a.xlsx")) == f"a.xlsx: the extension does not say a known format.\n{known}"
-    put("a.json", "[]")
-    assert failure(lambda: opened("a.json")) == (
-        "a.json: the extension does not say a known format. "
-        f"A file with one JSON object a line is called .jsonl.\n{known}"
-    )
     put("a.parqet", "x")
     assert "Did you mean '.parquet'?" in failure(lambda: opened("a.parqet"))
     put("data.txt", "text\tlabel\nx\tgood\n")
