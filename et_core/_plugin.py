@@ -3,6 +3,7 @@
 from et_core.hooks import Register, hookimpl
 
 ET_API = 1
+ET_CONFORMANCE = "et_core.conformance"
 
 
 @hookimpl

@@ -131,6 +131,17 @@ def test_what_is_frozen_stays_and_the_rest_moves(tmp_path: Path) -> None:
     assert moved == set(before) - set(EMBEDDINGS) - set(BLOCK)
 
 
+def test_a_part_that_is_frozen_whole_stays_in_evaluation_and_the_rest_trains() -> None:
+    objective = bag_objective()
+    freeze(objective, ["blocks.0"])
+    backbone = objective.train().get_submodule("model.backbone")
+    assert [layer.training for layer in backbone.layers] == [False, True]
+    assert backbone.training
+    freeze(objective, ["backbone"])
+    assert not any(module.training for module in objective.train().get_submodule("model.backbone").modules())
+    assert objective.get_submodule("model.heads").training
+
+
 def test_weight_decay_alone_shrinks_matrices_and_leaves_biases(tmp_path: Path) -> None:
     objective = bag_objective()
     optimizer = make_optimizer(objective, Phase(), settings(lr=0.1, weight_decay=0.5))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,10 @@ class PretrainedTokenizer(Tokenizer):
         self._backend = backend
         self._settings = settings or {}
         self._truncation: tuple[int, int, str, str] | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._backend, self._settings)
 
     @property
     def vocab_size(self) -> int:
@@ -78,8 +83,7 @@ class PretrainedTokenizer(Tokenizer):
         offsets: bool = False,
     ) -> Encoded:
         """As the interface says; with *stride* and *pairs* it is the pair that goes on in further windows."""
-        cut = {"max_length": max_length, "stride": stride, "truncation": truncation}
-        return self._encode(texts, pairs, **cut, offsets=offsets)
+        return self._encode(texts, pairs, max_length=max_length, stride=stride, truncation=truncation, offsets=offsets)
 
     def _encode(
         self,
@@ -94,14 +98,15 @@ class PretrainedTokenizer(Tokenizer):
     ) -> Encoded:
         """As ``encode``; where they are *split*, texts and pairs are lists of words, and offsets count from a word."""
         strategy = "only_second" if stride and pairs is not None else "longest_first"
-        self._set_truncation(max_length, stride, strategy, truncation)
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         run = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
         encoded = Encoded([], [], [])
-        try:
-            encodings = run(inputs, is_pretokenized=split)
-        except Exception as error:  # the library raises no class of its own
-            raise DataError(f"a text cannot be encoded in {max_length} tokens: {error}") from error
+        with self._lock:  # the backend holds the length itself, and another thread may set its own
+            self._set_truncation(max_length, stride, strategy, truncation)
+            try:
+                encodings = run(inputs, is_pretokenized=split)
+            except Exception as error:  # the library raises no class of its own
+                raise DataError(f"a text cannot be encoded in {max_length} tokens: {error}") from error
         for source, encoding in enumerate(encodings):
             windows = (encoding, *encoding.overflowing) if stride else (encoding,)
             for window in windows:
@@ -113,16 +118,18 @@ class PretrainedTokenizer(Tokenizer):
         return texts
 
     def fingerprint(self) -> str:
-        self._set_truncation(512, 0, "longest_first", "right")
-        ids = self._backend.encode(_PROBE, _PROBE[:9]).ids
+        with self._lock:
+            self._set_truncation(512, 0, "longest_first", "right")
+            ids = self._backend.encode(_PROBE, _PROBE[:9]).ids
         pieces = sorted(self._backend.get_vocab(with_added_tokens=True).items())
         return hashlib.sha256(json.dumps([pieces, self.pad_id, ids]).encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
-        self._backend.no_truncation()
-        self._truncation = None
         path.mkdir(parents=True, exist_ok=True)
-        self._backend.save(str(path / "tokenizer.json"))
+        with self._lock:
+            self._backend.no_truncation()
+            self._truncation = None
+            self._backend.save(str(path / "tokenizer.json"))
         settings = {key: value for key, value in self._settings.items() if key not in _MACHINE_KEYS}
         (path / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 

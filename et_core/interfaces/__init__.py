@@ -11,21 +11,24 @@ if TYPE_CHECKING:
     from et_core.interfaces.building import (
         build_backbone,
         build_component,
+        build_distiller,
         build_model,
         check_backbone_options,
         check_options,
     )
     from et_core.interfaces.distiller import Distiller, Observed
+    from et_core.interfaces.embeds import Embeds
     from et_core.interfaces.evaluation import Evaluation, Metric
     from et_core.interfaces.example import Example, Row
     from et_core.interfaces.figures import Bars, Examples, Figure, Matrix, Scatter
     from et_core.interfaces.head import Head
     from et_core.interfaces.inputs import Batch, Features, Inputs, Text
     from et_core.interfaces.loss import Loss
-    from et_core.interfaces.model import Model
+    from et_core.interfaces.model import Model, provided_by
     from et_core.interfaces.objective import Objective, Phase, Step, Term
     from et_core.interfaces.optimization import OptimizerFactory, Schedule
     from et_core.interfaces.preset import Preset, Provider, read_presets
+    from et_core.interfaces.segmenter import Segmenter
     from et_core.interfaces.source import Source
     from et_core.interfaces.strategy import MakeOptimizers, Prepared, Strategy
     from et_core.interfaces.tokenizer import Encoded, Tokenizer
@@ -38,6 +41,7 @@ __all__ = [
     "Bars",
     "Batch",
     "Distiller",
+    "Embeds",
     "Encoded",
     "Evaluation",
     "Example",
@@ -67,6 +71,7 @@ __all__ = [
     "RunModel",
     "Scatter",
     "Schedule",
+    "Segmenter",
     "Source",
     "Step",
     "Strategy",
@@ -76,9 +81,11 @@ __all__ = [
     "Tracker",
     "build_backbone",
     "build_component",
+    "build_distiller",
     "build_model",
     "check_backbone_options",
     "check_options",
+    "provided_by",
     "read_presets",
 ]
 
@@ -89,6 +96,7 @@ _ORIGINS = {
     "Bars": "et_core.interfaces.figures",
     "Batch": "et_core.interfaces.inputs",
     "Distiller": "et_core.interfaces.distiller",
+    "Embeds": "et_core.interfaces.embeds",
     "Encoded": "et_core.interfaces.tokenizer",
     "Evaluation": "et_core.interfaces.evaluation",
     "Example": "et_core.interfaces.example",
@@ -118,6 +126,7 @@ _ORIGINS = {
     "RunModel": "et_core.interfaces.app",
     "Scatter": "et_core.interfaces.figures",
     "Schedule": "et_core.interfaces.optimization",
+    "Segmenter": "et_core.interfaces.segmenter",
     "Source": "et_core.interfaces.source",
     "Step": "et_core.interfaces.objective",
     "Strategy": "et_core.interfaces.strategy",
@@ -127,9 +136,11 @@ _ORIGINS = {
     "Tracker": "et_core.interfaces.tracker",
     "build_backbone": "et_core.interfaces.building",
     "build_component": "et_core.interfaces.building",
+    "build_distiller": "et_core.interfaces.building",
     "build_model": "et_core.interfaces.building",
     "check_backbone_options": "et_core.interfaces.building",
     "check_options": "et_core.interfaces.building",
+    "provided_by": "et_core.interfaces.model",
     "read_presets": "et_core.interfaces.preset",
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from et_core.config import ComponentConfig, check_arguments
 from et_core.interfaces.app import App
 from et_core.interfaces.artifact import Artifact
 from et_core.interfaces.backbone import Backbone
+from et_core.interfaces.distiller import Distiller
 from et_core.interfaces.model import Model
 from et_core.interfaces.tokenizer import Tokenizer
 from et_core.registry import registry
@@ -51,6 +53,14 @@ def build_model(backbone: Backbone, apps: Mapping[str, App]) -> Model:
     heads = {task: app.head().build(backbone) for task, app in apps.items()}
     backbone.restrict(frozenset[str]().union(*(head.needs for head in heads.values())))
     return Model(backbone, heads)
+
+
+def build_distiller(config: ComponentConfig, *, where: str, student: Model, teacher: Model) -> Distiller:
+    """Build the distiller that *config* names, which gets *student* and *teacher* where its constructor names them."""
+    named = inspect.signature(registry("distillers").get(config.name)).parameters
+    given = {name: model for name, model in (("student", student), ("teacher", teacher)) if name in named}
+    distiller: Distiller = build_component("distillers", config, where=where, **given)
+    return distiller
 
 
 def _checked(

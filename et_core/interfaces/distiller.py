@@ -20,7 +20,11 @@ class Observed:
 
 
 class Distiller(nn.Module, ABC):
-    """A weighted term of the distillation objective. Its own parameters (projections) are trained with the student."""
+    """A weighted term of the distillation objective. Its own parameters (projections) are trained with the student.
+
+    Its keyword arguments are its options in a config. Where its constructor names *student* or *teacher*, it gets these
+    Models besides, for the sizes of its projections; it keeps neither of them as a part of itself.
+    """
 
     wants: ClassVar[frozenset[str]] = frozenset()
     """Entries of ``Features.extra`` that teacher and student must give."""

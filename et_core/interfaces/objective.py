@@ -80,12 +80,9 @@ class Objective(nn.Module, ABC):
         return {"train": 1.0}
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training; a part that is frozen whole, such as a teacher, stays in evaluation."""
+        """Switch to training; parts that are frozen whole, such as a teacher or lower layers, stay in evaluation."""
         super().train(mode)
-        for part in self.children():
-            parameters = list(part.parameters())
-            if parameters and not any(parameter.requires_grad for parameter in parameters):
-                part.eval()
+        _rest(self)
         return self
 
     def draw(self, batch: Batch, step: Step) -> Batch:
@@ -113,3 +110,13 @@ class Objective(nn.Module, ABC):
         Called at every evaluation and once at the end. A model that it makes comes from ``build_backbone`` and
         ``build_model``, so that it can be built again.
         """
+
+
+def _rest(module: nn.Module) -> None:
+    """Put what is frozen whole inside *module* into evaluation: neither dropout nor batch statistics move it."""
+    for part in module.children():
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            part.eval()
+        else:
+            _rest(part)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from et_core.runfolder.checkpoints import Checkpoints, Loaded
     from et_core.runfolder.folder import RunFolder
-    from et_core.runfolder.model_folder import ModelBundle, verify_tokenizer
+    from et_core.runfolder.model_folder import ModelBundle, fill_model, saved_tokenizer, verify_tokenizer, write_model
 
 __all__ = [
     "Checkpoints",
@@ -30,7 +30,9 @@ __all__ = [
     "current",
     "explain_full_disk",
     "file_sha256",
+    "fill_model",
     "make_folder",
+    "saved_tokenizer",
     "settle",
     "staged_folder",
     "verify",
@@ -38,6 +40,7 @@ __all__ = [
     "verify_tokenizer",
     "write_bytes",
     "write_json",
+    "write_model",
     "write_text",
 ]
 
@@ -49,7 +52,9 @@ _ORIGINS = {
     "current": "et_core.runfolder.atomic",
     "explain_full_disk": "et_core.runfolder.atomic",
     "file_sha256": "et_core.runfolder.atomic",
+    "fill_model": "et_core.runfolder.model_folder",
     "make_folder": "et_core.runfolder.atomic",
+    "saved_tokenizer": "et_core.runfolder.model_folder",
     "settle": "et_core.runfolder.atomic",
     "staged_folder": "et_core.runfolder.atomic",
     "verify": "et_core.runfolder.atomic",
@@ -57,6 +62,7 @@ _ORIGINS = {
     "verify_tokenizer": "et_core.runfolder.model_folder",
     "write_bytes": "et_core.runfolder.atomic",
     "write_json": "et_core.runfolder.atomic",
+    "write_model": "et_core.runfolder.model_folder",
     "write_text": "et_core.runfolder.atomic",
 }
 

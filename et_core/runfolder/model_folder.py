@@ -48,11 +48,7 @@ class ModelBundle:
         layout, extra = _layout(self.model)
         needs = sum(tensor.numel() * tensor.element_size() for tensor in (*layout.values(), *extra.values()))
         with staged_folder(path, needs=needs) as folder:
-            config = {**self.model.backbone.config(self.model.heads_by_task), "dtype": "float32"}
-            _write(folder / "config.json", config)
-            save_file(_unique(layout), folder / _WEIGHTS, metadata={"format": "pt"})
-            if extra:
-                save_file(_unique(extra), folder / _EXTRA)
+            write_model(self.model, folder)
             self.tokenizer.save(folder)
             _write(folder / _ET, self._describe())
 
@@ -100,7 +96,7 @@ class ModelBundle:
             artifact=Artifact(ModelRef(str(path), "local"), family, _read(path / "config.json")),
         )
         model = build_model(backbone, apps)
-        _fill(model, path)
+        fill_model(model, path)
         name, encoding, precision = described["tokenizer"]["name"], described["encoding"], described["precision"]
         return cls(model, tokenizer, name, apps, configs, encoding, precision)
 
@@ -112,6 +108,15 @@ def _build_apps(tasks: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[dict[st
         app.tokenizer = tokenizer
         app.load_state(tasks[task]["state"])
     return apps, configs
+
+
+def write_model(model: Model, folder: Path) -> None:
+    """Write config.json, model.safetensors and, where tensors have no place in it, extra.safetensors into *folder*."""
+    layout, extra = _layout(model)
+    _write(folder / "config.json", {**model.backbone.config(model.heads_by_task), "dtype": "float32"})
+    save_file(_unique(layout), folder / _WEIGHTS, metadata={"format": "pt"})
+    if extra:
+        save_file(_unique(extra), folder / _EXTRA)
 
 
 def _layout(model: Model) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -134,7 +139,8 @@ def _unique(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return unique
 
 
-def _fill(model: Model, path: Path) -> None:
+def fill_model(model: Model, path: Path) -> None:
+    """Copy into *model* what ``write_model`` wrote into *path*; ArtifactError where they do not fit each other."""
     layout, extra = _layout(model)
     for names, file in ((layout, path / _WEIGHTS), (extra, path / _EXTRA)):
         if not names:
@@ -176,6 +182,14 @@ def verify_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
             f"(fingerprint {found}, expected {expected}). "
             f"Restore its files, or install the versions that {path / _ET} names."
         )
+
+
+def saved_tokenizer(path: Path) -> str | None:
+    """The registered name of the tokenizer that the model folder *path* was saved with; None for another tool's."""
+    if not (path / _ET).is_file():
+        return None
+    name: str = _read_description(path / _ET)["tokenizer"]["name"]
+    return name
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import atexit
 import contextlib
 import inspect
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -82,13 +84,13 @@ class Conformance:
     minimum: ClassVar[int] = 1
     """So many checks run at least, whatever is skipped or expected to fail. A subclass can only raise it."""
 
-    name: str = ""
+    name: ClassVar[str] = ""
     """The registered name, with or without its distribution."""
 
-    config: Mapping[str, Any] = {}
+    config: ClassVar[Mapping[str, Any]] = {}
     """The component's options, as they would stand beside its name in a run's config; small, so that checks are."""
 
-    expected_failures: Mapping[str, str] = {}
+    expected_failures: ClassVar[Mapping[str, str]] = {}
     """Checks that are known to fail, with the reason. One of them that passes is a failure."""
 
     _kept: ClassVar[dict[str, Any]]
@@ -138,9 +140,10 @@ class Conformance:
 
     @classmethod
     def folder(cls) -> Path:
-        """A folder for the files of this class's checks; it goes when the process ends."""
-        kept = cls.shared("folder", lambda: tempfile.TemporaryDirectory(prefix="et-check-"))
-        return Path(tempfile.mkdtemp(dir=kept.name))
+        """A new folder for the files of a check; it goes when the process ends."""
+        path = Path(tempfile.mkdtemp(prefix="et-check-"))
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
+        return path
 
     @check()
     def enough_checks_run(self) -> None:

@@ -6,6 +6,7 @@ from importlib import resources
 from et_core.hooks import Register, hookimpl
 
 ET_API = 1
+ET_CONFORMANCE = "et_bert.conformance"
 
 
 @hookimpl
