@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,3 +130,39 @@ def test_two_files_or_a_file_and_a_package_of_one_name_clash(folder: Path) -> No
     assert str(caught.value) == (
         f"{other} would be the plugin 'my-source', which the installed my-source 1.0 already is. Rename the file."
     )
+
+
+STRATEGY = """
+from et_core.strategies import Ddp
+
+class Mine(Ddp):
+    def launch(self, worker, *args):
+        super().launch(worker, *args)
+"""
+
+
+@pytest.mark.slow
+def test_a_strategy_of_a_file_starts_processes_that_know_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "my_strategy.py"
+    row = 'register("mine", "my_strategy:Mine", summary="Mine")'
+    file.write_text(registering(row, kind="strategies") + STRATEGY, "utf-8")
+    rows = [{"text": f"{word} {number}", "label": word} for number in range(6) for word in ("good", "bad")]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    code = f"""
+import et_core as et
+if __name__ == "__main__":
+    config = {{
+        "app": "classification",
+        "model": "bert-tiny-random",
+        "data": {{"train": {str(tmp_path / "rows.jsonl")!r}}},
+        "train": {{"max_steps": 2, "batch_size": 4}},
+        "strategy": {{"name": "mine", "processes": 2}},
+        "plugins": {{"files": [{str(file)!r}]}},
+        "output": {str(tmp_path / "run")!r},
+    }}
+    print(et.train(config, progress=False).results["steps"])
+"""
+    (tmp_path / "start.py").write_text(code, "utf-8")
+    command = [sys.executable, "-P", str(tmp_path / "start.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 from torch.distributed import DistError, Store, TCPStore  # type: ignore[attr-defined]
 
 from et_core.errors import EtError, Interrupted
+from et_core.registry import plugins
 
 Enter = Callable[[int, Store, Callable[..., None], tuple[Any, ...]], None]
 _JOIN_SECONDS = 10.0
@@ -49,13 +52,14 @@ def start_processes(enter: Enter, processes: int, worker: Callable[..., None], a
     # Port 0: the kernel picks a free one, so two runs never collide.
     store = TCPStore("127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
+    # As bytes: what comes from a plugin file can only be read back once that file is loaded there.
+    job = bytes(ForkingPickler.dumps((enter, worker, args)))
+    files = [plugin.origin for plugin in plugins().plugins if plugin.origin]
     children: list[BaseProcess] = []
     reports: list[Connection] = []
     for rank in range(processes):
         receiver, sender = context.Pipe(duplex=False)
-        child = context.Process(
-            target=_child, args=(enter, rank, store.port, os.getpid(), sender, worker, args), daemon=True
-        )
+        child = context.Process(target=_child, args=(job, files, rank, store.port, os.getpid(), sender), daemon=True)
         child.start()
         sender.close()
         children.append(child)
@@ -70,17 +74,12 @@ def start_processes(enter: Enter, processes: int, worker: Callable[..., None], a
         raise failure
 
 
-def _child(
-    enter: Enter,
-    rank: int,
-    port: int,
-    parent: int,
-    report: Connection,
-    worker: Callable[..., None],
-    args: tuple[Any, ...],
-) -> None:
+def _child(job: bytes, files: list[str], rank: int, port: int, parent: int, report: Connection) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
+        for file in files:
+            plugins().add_file(Path(file))
+        enter, worker, args = pickle.loads(job)
         enter(rank, TCPStore("127.0.0.1", port, world_size=None, is_master=False), worker, args)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
         report.send_bytes(_pack(error, rank))
