@@ -12,8 +12,8 @@ import torch
 from et_core.interfaces import Inputs
 from et_core.registry import plugins, refresh
 from et_core.testing import BackboneConformance, CheckFailed, HeadConformance, Status
-from et_core.testing.features import FeatureMaker, real_outputs, tensors_of
-from et_core.testing.inputs import InputMaker
+from et_core.testing.backbone.inputs import InputMaker
+from et_core.testing.head.features import FeatureMaker, real_outputs, tensors_of
 from et_core.testing.parts import use_stand_ins
 
 SOUND = ("form-decoder", "form-either", "form-picture", "stand-in-text", "stand-in-texts")

@@ -15,7 +15,7 @@ from et_core.interfaces import Tokenizer
 from et_core.registry import plugins, registry
 
 _TIMEOUT = 300
-_PROGRAM = "from et_core.testing.elsewhere import answer; answer()"
+_PROGRAM = "from et_core.testing.tokenizer.elsewhere import answer; answer()"
 
 
 def ask(

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from et_core.interfaces import Backbone, Batch, Features, Inputs, Model, Objective, Step, Term
-from et_core.testing.backbone_base import EXTRAS, BackboneSuite, needs_of, state_of
+from et_core.testing.backbone.base import EXTRAS, BackboneSuite, needs_of, state_of
+from et_core.testing.backbone.inputs import InputMaker
 from et_core.testing.compare import compare, compare_rows, listed, rows_of
-from et_core.testing.inputs import InputMaker
 from et_core.testing.suite import CheckFailed, check
 from et_core.training.compact import CompactEmbedding, expand_tokens, replace_module
 from et_core.training.groups import freeze

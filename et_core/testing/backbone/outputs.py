@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from et_core.interfaces import Backbone, Features, Inputs
-from et_core.testing.backbone_base import EXTRAS, BackboneSuite, needs_of, no_text, wishes
+from et_core.testing.backbone.base import EXTRAS, BackboneSuite, needs_of, no_text, wishes
 from et_core.testing.compare import ROUNDING, compare, compare_rows, finite, rows_of
 from et_core.testing.suite import CheckFailed, check
 

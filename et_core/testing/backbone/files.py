@@ -17,10 +17,10 @@ from et_core.interfaces import Backbone, Model, Tokenizer, build_backbone, check
 from et_core.registry import registry
 from et_core.runfolder import write_model
 from et_core.sources import resolve
-from et_core.testing.backbone_base import BackboneSuite
+from et_core.testing.backbone.base import BackboneSuite
+from et_core.testing.backbone.offline import no_network
+from et_core.testing.backbone.reload import numbered, reload
 from et_core.testing.compare import compare, rows_of
-from et_core.testing.offline import no_network
-from et_core.testing.reload import numbered, reload
 from et_core.testing.suite import CheckFailed, check
 
 _UNKNOWN = "no_such_option"

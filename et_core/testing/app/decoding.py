@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from et_core.errors import ConfigError, UnknownNameError
 from et_core.interfaces import App, Evaluation, Example
-from et_core.testing.app_base import AppSuite
+from et_core.testing.app.base import AppSuite
 from et_core.testing.runs import by_row, refuse_difference
 from et_core.testing.suite import CheckFailed, check
 

@@ -22,7 +22,7 @@ from et_core.interfaces import Objective, Prepared, Strategy
 from et_core.registry import plugins
 from et_core.runfolder import RunFolder
 from et_core.testing.parts import child_environment
-from et_core.testing.trouble import fail
+from et_core.testing.strategy.trouble import fail
 from et_core.training import build_strategy, check_config, train_worker
 from et_core.training.groups import make_optimizer
 from et_core.training.setup import assemble, build_objective
@@ -33,7 +33,7 @@ _START = """
 import sys
 from pathlib import Path
 import torch
-from et_core.testing.strategy_job import main
+from et_core.testing.strategy.job import main
 torch.set_num_threads(1)
 main(Path(sys.argv[1]))
 """

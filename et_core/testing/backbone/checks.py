@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from et_core.testing.backbone_files import FileChecks
-from et_core.testing.backbone_outputs import OutputChecks
-from et_core.testing.backbone_training import TrainingChecks
+from et_core.testing.backbone.files import FileChecks
+from et_core.testing.backbone.outputs import OutputChecks
+from et_core.testing.backbone.training import TrainingChecks
 
 
 class BackboneConformance(FileChecks, OutputChecks, TrainingChecks):

@@ -9,7 +9,7 @@ import torch
 from et_core.config import ComponentConfig
 from et_core.interfaces import Batch, build_distiller
 from et_core.registry import registry
-from et_core.testing.observed import (
+from et_core.testing.distiller.observed import (
     LARGE,
     SMALL,
     Case,

@@ -11,7 +11,7 @@ from torch import Tensor
 from et_core.interfaces import Features, Head
 from et_core.registry import registry
 from et_core.testing.compare import ROUNDING, compare, finite, listed
-from et_core.testing.features import FeatureMaker, real_outputs, tensors_of
+from et_core.testing.head.features import FeatureMaker, real_outputs, tensors_of
 from et_core.testing.suite import CheckFailed, Conformance, check
 
 _PER_TOKEN = frozenset({"tokens", "layers", "attentions", "queries-keys-values", "towers"})

@@ -23,9 +23,9 @@ from et_core.testing.runs import (
     train,
     weights_of,
 )
-from et_core.testing.strategy_job import start
+from et_core.testing.strategy.job import start
+from et_core.testing.strategy.trouble import TROUBLE
 from et_core.testing.suite import CheckFailed, Conformance, check
-from et_core.testing.trouble import TROUBLE
 
 _MIDDLE = 3
 _TRAIN = {

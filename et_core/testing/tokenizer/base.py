@@ -8,7 +8,7 @@ from et_core.interfaces import Encoded, Tokenizer
 from et_core.registry import registry
 from et_core.sources import resolve
 from et_core.testing.suite import CheckFailed, Conformance
-from et_core.testing.texts import TEXTS, Token, tokens_of
+from et_core.testing.tokenizer.texts import TEXTS, Token, tokens_of
 
 _ENDLESS = 10_000
 

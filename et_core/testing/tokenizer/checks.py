@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from et_core.errors import ArtifactError
 from et_core.interfaces import Tokenizer
-from et_core.testing.elsewhere import ask, describe
 from et_core.testing.suite import CheckFailed, check
-from et_core.testing.texts import differing, fold
-from et_core.testing.tokenizer_encoding import EncodingChecks
+from et_core.testing.tokenizer.elsewhere import ask, describe
+from et_core.testing.tokenizer.encoding import EncodingChecks
+from et_core.testing.tokenizer.texts import differing, fold
 
 _ROUNDS = 200
 

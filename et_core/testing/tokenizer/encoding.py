@@ -4,8 +4,8 @@ import itertools
 
 from et_core.interfaces import Encoded
 from et_core.testing.suite import CheckFailed, check
-from et_core.testing.texts import ODD_TEXTS, Token, differing, fold, of_segment, tokens_of, uncovered
-from et_core.testing.tokenizer_base import TokenizerSuite
+from et_core.testing.tokenizer.base import TokenizerSuite
+from et_core.testing.tokenizer.texts import ODD_TEXTS, Token, differing, fold, of_segment, tokens_of, uncovered
 
 _ROLES = frozenset({"pad", "unk", "cls", "sep", "mask", "bos", "eos"})
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 from et_core.errors import EtError
 from et_core.inference import Run
 from et_core.registry import registry
-from et_core.testing.objective_base import GIVEN, STEPS, ObjectiveSuite, copy_of, halves, owns, tensors_of
+from et_core.testing.objective.base import GIVEN, STEPS, ObjectiveSuite, copy_of, halves, owns, tensors_of
 from et_core.testing.parts import signature_flaw, use_stand_ins
 from et_core.testing.runs import (
     copy_back_to,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from et_core.interfaces import Artifact, Backbone, Features, Inputs, Tokenizer, build_backbone
 from et_core.registry import registry
 from et_core.sources import resolve
-from et_core.testing.inputs import InputMaker, input_makers
+from et_core.testing.backbone.inputs import InputMaker, input_makers
 from et_core.testing.suite import CheckFailed, Conformance
 
 EXTRAS = frozenset({"layers", "attentions", "queries-keys-values"})

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from et_core.data import encode_rows
 from et_core.errors import DataError
-from et_core.testing.app_base import place_flaw
-from et_core.testing.app_decoding import DecodingChecks, fields_of
-from et_core.testing.app_encoding import EncodingChecks
+from et_core.testing.app.base import place_flaw
+from et_core.testing.app.decoding import DecodingChecks, fields_of
+from et_core.testing.app.encoding import EncodingChecks
 from et_core.testing.parts import child_environment, signature_flaw
 from et_core.testing.runs import losses_of, read_rows, refuse_difference, train
 from et_core.testing.suite import CheckFailed, check

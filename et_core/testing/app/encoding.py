@@ -5,7 +5,7 @@ from itertools import groupby
 
 from et_core.errors import EtError
 from et_core.interfaces import Example
-from et_core.testing.app_base import AppSuite
+from et_core.testing.app.base import AppSuite
 from et_core.testing.runs import by_row, refuse_difference
 from et_core.testing.suite import CheckFailed, check
 

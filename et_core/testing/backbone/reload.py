@@ -1,4 +1,4 @@
-"""Load a saved backbone in a process of its own: ``python -m et_core.testing.reload FOLDER``."""
+"""Load a saved backbone in a process of its own: ``python -m et_core.testing.backbone.reload FOLDER``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reload(folder: Path, family: str, options: dict[str, Any], batches: Sequence
     plan = {"files": loaded_files(), "family": family, "options": options, "inputs": names}
     (folder / _PLAN).write_text(json.dumps(plan), "utf-8")
     environment = {**child_environment(), "PYTHONHASHSEED": "77"}
-    command = [sys.executable, "-m", "et_core.testing.reload", str(folder)]
+    command = [sys.executable, "-m", "et_core.testing.backbone.reload", str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no message"]

@@ -1,0 +1,5 @@
+"""What every objective promises."""
+
+from et_core.testing.objective.checks import ObjectiveConformance
+
+__all__ = ["ObjectiveConformance"]

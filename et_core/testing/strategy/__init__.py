@@ -1,0 +1,5 @@
+"""What every strategy promises."""
+
+from et_core.testing.strategy.checks import StrategyConformance
+
+__all__ = ["StrategyConformance"]

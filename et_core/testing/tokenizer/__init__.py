@@ -1,0 +1,5 @@
+"""What every tokenizer promises."""
+
+from et_core.testing.tokenizer.checks import TokenizerConformance
+
+__all__ = ["TokenizerConformance"]
