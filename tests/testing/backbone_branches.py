@@ -29,6 +29,10 @@ class Misspelt(Sound):
     provides: ClassVar[frozenset[str]] = frozenset({"token", "pooled"})
 
 
+class Withholds(Sound):
+    provides: ClassVar[frozenset[str]] = frozenset({"tokens", "pooled", "sums"})
+
+
 class Half(Sound):
     def pool(self, states: Tensor, mask: Tensor) -> Tensor | None:
         return super().pool(states, mask).half()

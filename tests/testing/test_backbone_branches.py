@@ -66,6 +66,12 @@ def test_each_finding_is_named(name: str, check: str, found: str) -> None:
     assert found in str(outcome.error)
 
 
+def test_an_extra_of_its_own_has_to_be_given() -> None:
+    own = type("Own", (suite("withholds"),), {"own_extras": frozenset({"sums"})})
+    outcome = own().run(BackboneConformance.checks()["outputs_have_their_shapes"])
+    assert str(outcome.error) == "where sums is wanted, Features.extra does not hold it."
+
+
 class TakesLabels(Head):
     needs = frozenset({"pooled"})
 

@@ -48,7 +48,7 @@ class AppSuite(Conformance):
         As it stands, for apps of one target, which the field ``prediction`` gives back: numbers to a tenth of their
         range, all else exactly.
         """
-        targets = [name for name, role in self.app_class().roles.items() if role.target]
+        targets = [name for name, role in self.app_class().roles.items() if role.target and role.required]
         if len(targets) != 1:
             raise CheckFailed(
                 f"the app has {len(targets)} targets. Say in recalls() what predictions are to give back."

@@ -55,6 +55,9 @@ class BackboneSuite(Conformance):
     supports_bf16: bool = True
     """Whether it can be computed under bf16 autocast."""
 
+    own_extras: frozenset[str] = frozenset()
+    """Entries of ``Features.extra`` that it provides besides the usual, for a head of its own family."""
+
     loads_weights: bool = True
     """Whether ``build`` takes the weights of an artifact, so that training can start from a saved model."""
 

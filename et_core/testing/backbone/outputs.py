@@ -44,7 +44,7 @@ class OutputChecks(BackboneSuite):
         component, backbone = self.component(), self.built()
         for word, names, known in (
             ("accepts", component.accepts, _ACCEPTED),
-            ("provides", component.provides, _PROVIDED),
+            ("provides", component.provides, _PROVIDED | self.own_extras),
         ):
             if unknown := sorted(names - known):
                 raise CheckFailed(f"{word} names {unknown[0]!r}, which is none of {', '.join(sorted(known))}.")
@@ -54,7 +54,10 @@ class OutputChecks(BackboneSuite):
             for rows, length in ((2, 7), (1, 1)):
                 inputs = maker.batch(*[length] * rows)
                 with torch.no_grad():
-                    _check_shapes(backbone, inputs, backbone(inputs), rows)
+                    features = backbone(inputs, want=self.own_extras)
+                _check_shapes(backbone, inputs, features, rows)
+                if missing := sorted(self.own_extras - features.extra.keys()):
+                    raise CheckFailed(f"where {missing[0]} is wanted, Features.extra does not hold it.")
 
     @check()
     def hidden_size_is_the_width(self) -> None:

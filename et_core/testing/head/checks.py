@@ -58,6 +58,10 @@ class HeadConformance(Conformance):
     supports_bf16: bool = True
     """Whether it can be computed under bf16 autocast."""
 
+    def extras(self, rows: Sequence[int]) -> Mapping[str, Tensor]:
+        """What its own family gives in ``Features.extra`` besides the usual, for the rows of these numbers [B, ...]."""
+        return {}
+
     def needs(self) -> frozenset[str]:
         """What the head needs as it is built here: its class may leave that to an option."""
         return self.built().needs
@@ -75,7 +79,7 @@ class HeadConformance(Conformance):
         return head.eval()
 
     def maker(self, hidden_size: int = 0) -> FeatureMaker:
-        return FeatureMaker(self.needs(), hidden_size or self.hidden_size)
+        return FeatureMaker(self.needs(), hidden_size or self.hidden_size, self.extras)
 
     @check()
     def it_computes_no_loss(self) -> None:
@@ -124,7 +128,7 @@ class HeadConformance(Conformance):
     @check()
     def needs_is_honest(self) -> None:
         """What ``needs`` leaves out is None or missing: runs check it before data is read, and ask for no more."""
-        known = _PER_TOKEN | {"pooled"}
+        known = _PER_TOKEN | {"pooled"} | self.extras([0]).keys()
         if unknown := sorted(self.needs() - known):
             raise CheckFailed(f"needs names {unknown[0]!r}, which is none of {', '.join(sorted(known))}.")
         try:
@@ -203,7 +207,9 @@ class HeadConformance(Conformance):
         head, features = self.built(), self.maker().batch(_LENGTHS, gradients=True)
         _total(_run(head, features, grad=True)).backward()
         for need, tensors in tensors_of(features).items():
-            if not any(tensor.grad is not None and bool(tensor.grad.any()) for tensor in tensors):
+            if tensors[0].is_floating_point() and not any(
+                tensor.grad is not None and bool(tensor.grad.any()) for tensor in tensors
+            ):
                 raise CheckFailed(f"no gradient reaches {need}, which it says it needs.")
 
     @check()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ class FeatureMaker:
 
     needs: frozenset[str]
     width: int
+    own: Callable[[Sequence[int]], Mapping[str, Tensor]] = lambda _numbers: {}
+    """Further entries of ``Features.extra`` [B, ...] for the rows of these numbers."""
 
     def batch(
         self,
@@ -38,14 +40,16 @@ class FeatureMaker:
         """
         numbers = list(order) or [first + index for index in range(len(lengths))]
         options: dict[str, Any] = {"numbers": numbers, "garbage": garbage, "dtype": dtype, "gradients": gradients}
+        own = {name: tensor for name, tensor in self.own(numbers).items() if name in self.needs}
         if "towers" not in self.needs:
-            return _features(self.needs, self.width, lengths, extra=extra, salt=0, **options)
+            made = _features(self.needs, self.width, lengths, extra=extra, salt=0, **options)
+            return replace(made, extra={**made.extra, **own})
         needs = (self.needs - {"towers"}) or frozenset({"tokens", "pooled"})
         sizes = (lengths, [length % 5 + 1 for length in lengths])
         towers = tuple(
             _features(needs, self.width, sized, extra=extra, salt=salt, **options) for salt, sized in enumerate(sizes)
         )
-        return Features(extra={"towers": towers})
+        return Features(extra={"towers": towers, **own})
 
 
 def tensors_of(features: Features) -> dict[str, list[Tensor]]:
