@@ -6,15 +6,17 @@ from et_core.cli.groups import Group
 from et_core.cli.options import json_option, print_json, print_table
 from et_core.cli.plugins_check import check
 from et_core.cli.plugins_describe import counts, describe
+from et_core.cli.plugins_new import new
 from et_core.registry import Status, plugins
 
 
 @click.group("plugins", cls=Group)
 def command() -> None:
-    """List, show and check plugins."""
+    """List, show, check and begin plugins."""
 
 
 command.add_command(check)
+command.add_command(new)
 
 
 @command.command("list")

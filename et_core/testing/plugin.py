@@ -33,7 +33,8 @@ _BLOCK = re.compile(r"^```ya?ml\n(app:.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def _is_editable(suite: PluginConformance) -> str | None:
-    files = [str(file) for file in suite.distribution().files or ()]
+    # A build leaves metadata in the source folder, which Python finds first where it is started there.
+    files = [str(file) for file in suite.distribution().files or ()] if suite.distribution().read_text("RECORD") else []
     packaged = any(file.endswith(".py") and "/" in file for file in files)
     return None if packaged else "it is installed as editable, so there is no wheel to look into"
 
