@@ -15,7 +15,7 @@ from typing import Any
 from et_core.config import RunConfig, load_config, to_dict
 from et_core.errors import CheckpointError, RunFolderError
 from et_core.inference import Run
-from et_core.interfaces import Artifact, Model
+from et_core.interfaces import App, Artifact, Model
 from et_core.registry import ModelRef
 from et_core.report import ReportData, write_card, write_report
 from et_core.runfolder import Checkpoints, RunFolder, write_json, write_text
@@ -82,8 +82,8 @@ def _as_begun(
     asked = run_config.model
     if leads_to(asked.ref, then.ref):
         asked.ref, asked.family = then.ref, asked.family or then.family
-    if asked.tokenizer and then.tokenizer and leads_to(asked.tokenizer, then.tokenizer):
-        asked.tokenizer = then.tokenizer
+    if leads_to(asked.tokenizer.ref or "", then.tokenizer.ref or ""):
+        asked.tokenizer.ref = then.tokenizer.ref
     return run_config
 
 
@@ -171,16 +171,19 @@ def _report_data(outcome: Outcome) -> ReportData:
         figures=figures,
         notes=notes,
         model_license=parts.artifact.license,
-        usage=_usage(outcome.folder.path, parts.bundle.model),
+        usage=_usage(outcome.folder.path, parts.bundle.model, parts.app),
         best_step=position.best_step,
         pipeline_tag=parts.app.pipeline_tag,
     )
 
 
-def _usage(path: Path, model: Model) -> dict[str, str]:
+def _usage(path: Path, model: Model, app: App) -> dict[str, str]:
+    needed = sum(role.required and not role.target for role in app.roles.values())
+    texts = ", ".join(['"..."'] * needed)
+    row = f"({texts})" if needed > 1 else '"..."'
     usage = {
         "command line": f"et predict {path} --input new.tsv --output predictions.jsonl",
-        "Python": f'import et_core as et\n\nrun = et.load("{path}")\nrun.predict(["..."])',
+        "Python": f'import et_core as et\n\nrun = et.load("{path}")\nrun.predict([{row}])',
     }
     architectures = model.backbone.config(model.heads_by_task).get("architectures")
     if architectures:

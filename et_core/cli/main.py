@@ -15,6 +15,7 @@ _COMMANDS = {
     "train": "Train a model from a config file and key=value settings.",
     "evaluate": "Measure a finished run on labelled data.",
     "predict": "Predict a file with a finished run.",
+    "embed": "Write the vectors of a file's texts with a finished run.",
     "config": "Show the resolved config of a run, and where each value comes from.",
     "list": "List what is registered: backbones, apps, presets, ...",
     "resolve": "Show what a model reference stands for.",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from et_core._json import finite
 from et_core.log import show_log as show_log
+
+if TYPE_CHECKING:
+    from et_core.inference import Written
 
 json_option: Callable[..., Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -36,6 +39,20 @@ def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--precision", type=choice, default="auto", show_default=True, help=said)(command)
     command = click.argument("overrides", nargs=-1, metavar="[data.KEY=VALUE]...")(command)
     return click.argument("run")(command)
+
+
+def report_written(written: Written, what: str) -> None:
+    """Say on standard error how many of *what* were written, where, how fast, and what was left out."""
+    where = "" if written.output == "-" else f" in {written.output}"
+    speed = written.rows / max(written.seconds, 1e-9)
+    click.echo(
+        f"{written.rows} {what}{where} ({written.seconds:.1f} s, {speed:,.0f} rows/s, {written.precision})", err=True
+    )
+    if written.skipped:
+        first = written.first_skipped
+        cause = f", the first: {first.where}: {first.reason}" if first else ""
+        listed = f"; see {written.skipped_file}" if written.skipped_file else ""
+        click.echo(f"rows left out: {written.skipped}{cause}{listed}", err=True)
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import click
 
-from et_core.cli.options import run_arguments
+from et_core.cli.options import report_written, run_arguments
 
 _FORMATS = click.Choice(["tsv", "csv", "jsonl", "parquet"])
 
@@ -41,14 +41,4 @@ def command(
         input_format=input_format,
         output_format=output_format,
     )
-    where = "" if output == "-" else f" in {output}"
-    speed = written.rows / max(written.seconds, 1e-9)
-    click.echo(
-        f"{written.rows} predictions{where} ({written.seconds:.1f} s, {speed:,.0f} rows/s, {written.precision})",
-        err=True,
-    )
-    if written.skipped:
-        first = written.first_skipped
-        cause = f", the first: {first.where}: {first.reason}" if first else ""
-        listed = f"; see {written.skipped_file}" if written.skipped_file else ""
-        click.echo(f"rows left out: {written.skipped}{cause}{listed}", err=True)
+    report_written(written, "predictions")

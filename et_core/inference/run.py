@@ -5,19 +5,23 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from et_core.config import DataConfig, Overrides, RunConfig, load_config, to_dict
-from et_core.data import ReadOptions, Rows, SkippedFile, SkippedRow, encode_rows, open_rows, open_writer
+from et_core.data import ReadOptions, Rows, RowWriter, SkippedFile, SkippedRow, encode_rows, open_rows, open_writer
 from et_core.data.encode import encode_usable
 from et_core.errors import ComponentError, ConfigError, DataError, RunFolderError
 from et_core.inference.engine import Engine
 from et_core.inference.precision import autocast, same_precision
-from et_core.interfaces import App, Example, Row, Strategy
+from et_core.inference.rows import as_rows, fields_of, kept_columns, merged, speaks_roles
+from et_core.inference.vectors import open_vectors, vector_format, written
+from et_core.interfaces import App, Batch, Embeds, Example, Model, Role, Row, RunModel, Strategy
 from et_core.registry import plugins, registry
 from et_core.runfolder import ModelBundle, RunFolder, current
 
@@ -27,10 +31,17 @@ _READING = ("columns", "header", "column_names", "separator", "on_bad_row")
 
 log = logging.getLogger("et")
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Outputs = Callable[[Model, Batch], Mapping[str, "Tensor"]]
+_Encode = Callable[[Sequence[Row]], list[Example]]
+_Predict = Callable[[Iterable[Row], _Encode, RunModel], Iterator[Any]]
+
 
 @dataclass(frozen=True)
 class Written:
-    """What a prediction over a file came to."""
+    """What a prediction or embedding over a file came to."""
 
     rows: int
     skipped: int
@@ -105,8 +116,21 @@ class Run:
         """
         remedy = "Correct or remove it: predict returns one prediction a row."
         data = dataclasses.replace(self.config.data, on_bad_row="stop")
-        opened = self._open(_as_rows(rows, self._app), data, targets=False, remedy=remedy)
-        return [prediction for _, prediction in self._predict(((row, row) for row in opened), opened)]
+        roles = self._roles(targets=False)
+        opened = self._open(as_rows(rows, roles), data, roles, remedy=remedy)
+        return [prediction for _, prediction in self._predicted(((row, row) for row in opened), opened)]
+
+    def embed(self, rows: Any) -> np.ndarray:
+        """The vectors [N, H], fp32, of texts, dicts keyed by role or column, or anything that ``data.train`` takes.
+
+        ConfigError where the run's model gives no vectors; DataError where a row cannot be used.
+        """
+        roles = self._embeds.embedded_roles()
+        remedy = "Correct or remove it: embed returns one vector a row."
+        data = dataclasses.replace(self.config.data, on_bad_row="stop")
+        opened = self._open(as_rows(rows, roles, caller="embed"), data, roles, remedy=remedy)
+        found = [vector for _, vector in self._embedded(((row, row) for row in opened), opened)]
+        return np.stack(found) if found else np.zeros((0, 0), np.float32)
 
     def predict_file(
         self,
@@ -124,20 +148,63 @@ class Run:
         input columns to write beside the prediction; None keeps all. With ``data.on_bad_row`` "skip", rows that cannot
         be used go to ``OUTPUT.skipped.jsonl`` with the reason.
         """
-        start = time.perf_counter()
-        rows = self._open(source, self._reading(overrides), targets=False, format=input_format)
-        _refuse_overwriting(rows, output)
-        written = 0
-        with SkippedFile(_skipped_path(output)) as skipped, open_writer(output, format=output_format) as writer:
-            rows.on_skip = skipped.add
-            predictions = self._predict(rows.raw(), rows)
-            while window := list(islice(predictions, _WINDOW)):
-                writer.write([_merge(_kept(raw, keep), prediction) for raw, prediction in window])
-                written += len(window)
-        seconds = time.perf_counter() - start
-        return Written(
-            written, skipped.total, seconds, self._used_precision, str(output), skipped.written, skipped.first
+        rows = self._open(source, self._reading(overrides), self._roles(targets=False), format=input_format)
+        return self._write(
+            rows,
+            output,
+            lambda: open_writer(output, format=output_format),
+            lambda pairs: ((raw, fields_of(found)) for raw, found in self._predicted(pairs, rows)),
+            keep=keep,
         )
+
+    def embed_file(
+        self,
+        source: Any,
+        output: str | Path,
+        overrides: Overrides | None = None,
+        *,
+        keep: Sequence[str] | None = None,
+        input_format: str | None = None,
+        output_format: str | None = None,
+    ) -> Written:
+        """Write the vector of each row of a file (or "-"): .npy [N, H] in fp32, or ``vector`` in .jsonl or .parquet.
+
+        Memory does not grow with the file. The other arguments, and what becomes of rows that cannot be used, are as in
+        ``predict_file``; a .npy file holds vectors alone.
+        """
+        roles = self._embeds.embedded_roles()
+        name = vector_format(output, output_format)
+        if name == "npy" and keep:
+            raise ConfigError("--keep: a .npy file holds vectors alone. Write .jsonl or .parquet to keep columns.")
+        rows = self._open(source, self._reading(overrides), roles, format=input_format)
+        return self._write(
+            rows,
+            output,
+            lambda: open_vectors(output, name),
+            lambda pairs: ((raw, {"vector": written(found, name)}) for raw, found in self._embedded(pairs, rows)),
+            keep=() if name == "npy" else keep,
+        )
+
+    def _write(
+        self,
+        rows: Rows,
+        output: str | Path,
+        open_output: Callable[[], RowWriter],
+        answer: Callable[[Iterable[tuple[Row, Mapping[str, Any]]]], Iterator[tuple[Mapping[str, Any], dict[str, Any]]]],
+        *,
+        keep: Sequence[str] | None,
+    ) -> Written:
+        start = time.perf_counter()
+        _refuse_overwriting(rows, output)
+        count = 0
+        with SkippedFile(_skipped_path(output)) as skipped, open_output() as writer:
+            rows.on_skip = skipped.add
+            answers = answer(rows.raw())
+            while window := list(islice(answers, _WINDOW)):
+                writer.write([merged(kept_columns(raw, keep), fields) for raw, fields in window])
+                count += len(window)
+        seconds = time.perf_counter() - start
+        return Written(count, skipped.total, seconds, self._used_precision, str(output), skipped.written, skipped.first)
 
     def evaluate(
         self,
@@ -153,7 +220,7 @@ class Run:
         logger "et" counts them.
         """
         data = self._reading(overrides)
-        rows = self._open(source, data, targets=True)
+        rows = self._open(source, data, self._roles(targets=True), need_targets=True)
         names = None if self.config.metrics == "auto" else list(self.config.metrics)
         evaluation = self._app.evaluation(names)
         count = 0
@@ -174,6 +241,19 @@ class Run:
     def _app(self) -> App:
         return self.bundle.apps["main"]
 
+    @property
+    def _embeds(self) -> Embeds:
+        if isinstance(self._app, Embeds):
+            return self._app
+        name = self.bundle.app_configs["main"].name.rpartition("/")[2]
+        raise ConfigError(
+            f"app={name} gives no vectors of texts. Train an app that does, such as one with two towers; "
+            "et list apps shows all."
+        )
+
+    def _roles(self, *, targets: bool) -> dict[str, Role]:
+        return {name: role for name, role in self._app.roles.items() if targets or not role.target}
+
     def _reading(self, overrides: Overrides | None) -> DataConfig:
         """How rows are read: as in training, but for *overrides*."""
         loaded = load_config(to_dict(self.config), overrides)
@@ -187,24 +267,53 @@ class Run:
         self,
         source: Any,
         data: DataConfig,
+        roles: Mapping[str, Role],
         *,
-        targets: bool,
+        need_targets: bool = False,
         format: str | None = None,  # noqa: A002 - the word the readers use
         remedy: str | None = None,
     ) -> Rows:
-        roles = {name: role for name, role in self._app.roles.items() if targets or not role.target}
         columns = {role: name for role, name in data.columns.items() if role in roles or role not in self._app.roles}
         options = dataclasses.replace(ReadOptions.of(data), columns=columns)
         if remedy:
             options = dataclasses.replace(options, remedy=remedy)
-        if _speaks_roles(source, options.columns):
+        if speaks_roles(source, options.columns):
             options = dataclasses.replace(options, columns={})
-        return open_rows(source, options, roles=roles, need_targets=targets, format=format)
+        return open_rows(source, options, roles=roles, need_targets=need_targets, format=format)
 
-    def _predict(
+    def _predicted(
         self, pairs: Iterable[tuple[Row, Mapping[str, Any]]], rows: Rows
     ) -> Iterator[tuple[Mapping[str, Any], Any]]:
-        """The prediction of each of *pairs* (a row of *rows*, its record), beside the record; bad rows are left out."""
+        return self._answered(pairs, rows, self._app.predict, self._encode, self._run)
+
+    def _embedded(
+        self, pairs: Iterable[tuple[Row, Mapping[str, Any]]], rows: Rows
+    ) -> Iterator[tuple[Mapping[str, Any], np.ndarray]]:
+        app = self._embeds
+
+        def encode(chunk: Sequence[Row]) -> list[Example]:
+            return app.encode_single(chunk, self.bundle.tokenizer, **self.bundle.encoding)
+
+        def embed(taken: Iterable[Row], encode: _Encode, run: RunModel) -> Iterator[np.ndarray]:
+            source = iter(taken)
+            while window := list(islice(source, _WINDOW)):
+                if examples := encode(window):
+                    yield from run(examples)["vector"]
+
+        def outputs(model: Model, batch: Batch) -> Mapping[str, Tensor]:
+            return {"vector": app.vectors(model, batch)}
+
+        return self._answered(pairs, rows, embed, encode, self._make_engine(outputs))
+
+    def _answered(
+        self,
+        pairs: Iterable[tuple[Row, Mapping[str, Any]]],
+        rows: Rows,
+        predict: _Predict,
+        encode_all: _Encode,
+        run: RunModel,
+    ) -> Iterator[tuple[Mapping[str, Any], Any]]:
+        """What *predict* says of each of *pairs* (a row of *rows*, its record), beside the record, without bad rows."""
         waiting: deque[tuple[Row, Mapping[str, Any]]] = deque()
         left_out: set[int] = set()
 
@@ -214,7 +323,7 @@ class Run:
                 yield pair[0]
 
         def encode(chunk: Sequence[Row]) -> list[Example]:
-            examples = encode_usable(chunk, self._encode, rows, type(self._app).__name__)
+            examples = encode_usable(chunk, encode_all, rows, type(self._app).__name__)
             left_out.update({row.index for row in chunk} - {example.row for example in examples})
             return examples
 
@@ -223,7 +332,7 @@ class Run:
                 left_out.remove(waiting.popleft()[0].index)
             return waiting.popleft() if waiting else None
 
-        for prediction in self._app.predict(taken(), encode, self._run):
+        for prediction in predict(taken(), encode, run):
             pair = next_pair()
             if pair is None:
                 raise self._miscounted("more predictions than rows that could be used")
@@ -249,10 +358,10 @@ class Run:
 
     def _run(self, examples: Sequence[Example]) -> Mapping[str, Any]:
         if self._engine is None:
-            self._engine = self._make_engine()
+            self._engine = self._make_engine(self._app.outputs)
         return self._engine(examples)
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self, outputs: _Outputs) -> Engine:
         device = self._strategy.device
         # Figures of the run and predictions from it are then of the same numbers, and the same each time.
         wanted = same_precision(self.bundle.precision, device) if self._precision == "auto" else self._precision
@@ -261,7 +370,7 @@ class Run:
             self.bundle.model.to(device).eval(),
             pad_id=self.bundle.tokenizer.pad_id,
             device=device,
-            outputs=self._app.outputs,
+            outputs=outputs,
             context=autocast(wanted, device),
         )
 
@@ -277,60 +386,3 @@ def _refuse_overwriting(rows: Rows, output: str | Path) -> None:
     path = Path(output).expanduser()
     if any(path.exists() and path.samefile(file) for file in rows.files):
         raise RunFolderError(f"{output} is the input itself, which would be lost. Write to another file.")
-
-
-def _fields(prediction: Any) -> dict[str, Any]:
-    """The fields of a prediction that say something; shallow, as a deep copy would cost more than the model."""
-    fields = {field.name: getattr(prediction, field.name) for field in dataclasses.fields(prediction)}
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _merge(kept: dict[str, Any], prediction: Any) -> dict[str, Any]:
-    fields = _fields(prediction)
-    taken = kept.keys() & fields.keys()
-    if taken:
-        raise ConfigError(
-            f"the input has a column {min(taken)!r} of its own, which the prediction would replace. "
-            "Name the columns to keep without it: --keep COLUMN,COLUMN"
-        )
-    return {**kept, **fields}
-
-
-def _kept(raw: Mapping[str, Any], keep: Sequence[str] | None) -> dict[str, Any]:
-    if keep is None:
-        return dict(raw)
-    missing = [name for name in keep if name not in raw]
-    if missing:
-        raise ConfigError(f"--keep: the input has no column {missing[0]!r}. Columns: {', '.join(raw)}.")
-    return {name: raw[name] for name in keep}
-
-
-def _as_rows(rows: Any, app: App) -> Any:
-    """Bare texts, and tuples of them, as dicts keyed by the app's roles."""
-    if isinstance(rows, str):
-        raise DataError("predict takes a list of texts: write [text] for one.")
-    if isinstance(rows, tuple):
-        raise DataError("predict takes a list: write [text, text] for two texts, [(text, text)] for a pair.")
-    if isinstance(rows, Iterator) or hasattr(rows, "tolist"):  # a column of pandas, an array of NumPy
-        rows = list(rows)
-    names = [name for name, role in app.roles.items() if not role.target]
-    if isinstance(rows, list) and rows and isinstance(rows[0], str):
-        return [{names[0]: text} for text in rows]
-    if isinstance(rows, list) and rows and isinstance(rows[0], tuple):
-        return [_by_role(texts, names, number) for number, texts in enumerate(rows)]
-    return rows
-
-
-def _by_role(texts: Any, names: Sequence[str], number: int) -> dict[str, Any]:
-    if not isinstance(texts, tuple):
-        raise DataError(f"in-memory rows[{number}]: a {type(texts).__name__} where the first row is a tuple of texts.")
-    if len(texts) > len(names):
-        raise DataError(f"in-memory rows[{number}] has {len(texts)} items; the app reads {', '.join(names)}.")
-    return dict(zip(names, texts, strict=False))
-
-
-def _speaks_roles(source: Any, columns: Mapping[str, str]) -> bool:
-    """Whether rows in memory are keyed by role instead of by the columns that the run was trained on."""
-    if not isinstance(source, list) or not source or not isinstance(source[0], Mapping):
-        return False
-    return any(column not in source[0] and role in source[0] for role, column in columns.items())

@@ -16,7 +16,7 @@ class Metric(ABC):
 
     higher_is_better: ClassVar[bool] = True
     modes: ClassVar[frozenset[str]] = frozenset({"single-label", "multi-label", "regression"})
-    """The kinds of target that it is defined for, as ``update`` tells them apart."""
+    """The kinds of target that it is defined for, as ``update`` tells them apart; "ranking" is a fourth."""
 
     def __init__(self, *, labels: Sequence[str] = ()) -> None:
         """*labels* are the names of the classes; empty for real-valued targets."""
@@ -28,11 +28,19 @@ class Metric(ABC):
 
         "single-label": *predictions* and *targets* [B] are class indices, *scores* [B, C] logits. "multi-label":
         *predictions* and *targets* [B, C] are 0 or 1, *scores* [B, C] logits. "regression": all three are numbers [B].
+
+        "ranking": each row is a candidate of a query. *targets* [B] say how relevant it is, 0 for not at all, *scores*
+        and *predictions* [B] are what it is ranked by; and ``update`` gets ``queries`` [B] besides, whole numbers that
+        are equal for the candidates of one query, which need not come one after another.
         """
 
     @abstractmethod
     def compute(self) -> float:
         """The figure over all rows so far; nan where it is not defined."""
+
+    def notes(self) -> list[str]:
+        """What was left out of the figure, a sentence each."""
+        return []
 
 
 class Evaluation(ABC):

@@ -17,7 +17,11 @@ class Head(nn.Module, ABC):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"pooled"})
-    """What the backbone must provide: "pooled", "tokens", or entries of ``Features.extra``."""
+    """What the backbone must provide: "pooled", "tokens", or entries of ``Features.extra``.
+
+    "towers" any backbone provides that takes one text: each of the batch's texts goes through it by itself, and what
+    else is needed is found in the features of each (``Features.extra``).
+    """
 
     @abstractmethod
     def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:

@@ -82,7 +82,8 @@ class Features:
     """What a backbone answers: *tokens* [B, L, H] with *mask* [B, L], *pooled* [B, H], and in *extra* what was wanted.
 
     ``extra["layers"]`` is a tuple of [B, L, H], embeddings first; ``extra["attentions"]`` a tuple of [B, heads, L, L];
-    ``extra["queries-keys-values"]`` a tuple of three [B, heads, L, H / heads] per layer.
+    ``extra["queries-keys-values"]`` a tuple of three [B, heads, L, H / heads] per layer. ``extra["towers"]`` is a tuple
+    of one Features per text, each encoded by itself; *tokens*, *mask* and *pooled* are then None.
     """
 
     tokens: Tensor | None = None

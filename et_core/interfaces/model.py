@@ -6,10 +6,13 @@ from torch import Tensor, nn
 
 from et_core.interfaces.backbone import Backbone
 from et_core.interfaces.head import Head
-from et_core.interfaces.inputs import Batch, Features
+from et_core.interfaces.inputs import Batch, Features, Inputs
 
 _ALWAYS = frozenset({"tokens", "pooled"})
 """Features that need not be asked for."""
+
+_TOWERS = frozenset({"towers"})
+"""What a model makes of any backbone that takes one text, which needs to know nothing of it."""
 
 
 class Model(nn.Module):
@@ -21,8 +24,17 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict(heads)
 
     def features(self, batch: Batch, *, want: frozenset[str] = frozenset()) -> Features:
-        features: Features = self.backbone(batch.inputs, want=want)
-        return features
+        """The backbone's features with what is wanted of ``Features.extra``.
+
+        With "towers" each text of the batch goes through the backbone by itself, and the features are those of the
+        texts, in ``extra["towers"]``. Marks go with the first text.
+        """
+        if not want & _TOWERS:
+            features: Features = self.backbone(batch.inputs, want=want)
+            return features
+        marks = batch.inputs.marks
+        alone = [Inputs((text,), {} if place else marks) for place, text in enumerate(batch.inputs.texts)]
+        return Features(extra={"towers": tuple(self.backbone(inputs, want=want - _TOWERS) for inputs in alone)})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The outputs of the head of the batch's task, [B, ...] by name."""
@@ -33,3 +45,8 @@ class Model(nn.Module):
     @property
     def heads_by_task(self) -> dict[str, Head]:
         return {task: head for task, head in self.heads.items() if isinstance(head, Head)}
+
+
+def provided_by(backbone: type[Backbone]) -> frozenset[str]:
+    """What a model over *backbone* can give to a head: what it provides, and towers where it takes one text."""
+    return backbone.provides | (_TOWERS if "text" in backbone.accepts else frozenset())

@@ -66,7 +66,8 @@ class Encoder:
 
     def _check_inputs(self, example: Example) -> None:
         """ComponentError where the app gives inputs that the backbone does not take, which would fail in a step."""
-        refused = sorted(name for name in example.inputs if not _asks(name) & self._accepts)
+        apart = {"texts"} if "towers" in self._app.needs and "text" in self._accepts else set()
+        refused = sorted(name for name in example.inputs if not _asks(name) & (self._accepts | apart))
         if refused:
             raise ComponentError(
                 f"{type(self._app).__name__} encodes rows into {', '.join(sorted(example.inputs))}, but "

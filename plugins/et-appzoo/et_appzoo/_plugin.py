@@ -3,6 +3,7 @@
 from et_core.hooks import Register, hookimpl
 
 ET_API = 1
+ET_CONFORMANCE = "et_appzoo.conformance"
 
 
 @hookimpl
@@ -12,11 +13,36 @@ def et_register_apps(register: Register) -> None:
         "et_appzoo.classification.app:Classification",
         summary="One text or a pair: single label, several labels, or a number",
     )
+    register(
+        "matching",
+        "et_appzoo.matching.app:Matching",
+        summary="Two texts: whether or how well they match, and which candidate does best",
+    )
 
 
 @hookimpl
 def et_register_heads(register: Register) -> None:
     register("pooled-linear", "et_appzoo.heads:PooledLinear", summary="Dropout and a linear layer on the pooled state")
+    register("two-towers", "et_appzoo.heads:TwoTowers", summary="A vector of each text, and their cosine")
+
+
+@hookimpl
+def et_register_losses(register: Register) -> None:
+    register(
+        "cosine-cross-entropy",
+        "et_appzoo.losses:CosineCrossEntropy",
+        summary="Whether the cosine of two towers is that of a match",
+    )
+    register("cosine-mse", "et_appzoo.losses:CosineMse", summary="Squared error of the cosine against scaled numbers")
+
+
+@hookimpl
+def et_register_objectives(register: Register) -> None:
+    register(
+        "in-batch-negatives",
+        "et_appzoo.objectives:InBatchNegatives",
+        summary="Each text has to find its match among those of the batch (InfoNCE)",
+    )
 
 
 @hookimpl
@@ -34,3 +60,12 @@ def et_register_metrics(register: Register) -> None:
         ("mae", "Mae", "Mean absolute error"),
     ):
         register(name, f"et_appzoo.metrics:{target}", summary=summary)
+    for name, target, summary in (
+        ("map", "Map", "Mean average precision of ranked candidates"),
+        ("mrr", "Mrr", "Mean reciprocal rank of the first relevant candidate"),
+        ("recall-at-1", "RecallAt1", "Share of a query's relevant candidates that come first"),
+        ("recall-at-5", "RecallAt5", "Share of a query's relevant candidates among the first 5"),
+        ("recall-at-10", "RecallAt10", "Share of a query's relevant candidates among the first 10"),
+        ("ndcg-at-10", "NdcgAt10", "Discounted cumulative gain of the first 10 candidates"),
+    ):
+        register(name, f"et_appzoo.ranking:{target}", summary=summary)

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from et_core.interfaces import Features, Head
 
@@ -22,3 +23,55 @@ class PooledLinear(Head):
         """``{"logits": [B, C]}``, in fp32: bf16 knows only 128 numbers between 2 and 4, and regression needs more."""
         with torch.autocast(features.pooled.device.type, enabled=False):
             return {"logits": self.linear(self.dropout(features.pooled.float()))}
+
+
+class TwoTowers(Head):
+    """Vectors of texts that were each encoded alone, of unit length, and the cosine of two.
+
+    *pooling* makes one vector of a text: "mean" of its tokens, the "first" token, or the "pooled" state of the model
+    family. *projection_dim* adds a linear layer to so many dimensions (the same for both texts).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"towers", "tokens"})
+
+    def __init__(
+        self, *, hidden_size: int, pooling: str = "mean", projection_dim: int | None = None, **spec: Any
+    ) -> None:
+        super().__init__()
+        self._pool = {"mean": _mean, "first": _first, "pooled": _pooled}[pooling]
+        if pooling == "pooled":
+            self.needs = frozenset({"towers", "pooled"})
+        self.projection = None if projection_dim is None else nn.Linear(hidden_size, projection_dim)
+
+    def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:
+        """``{"first": [B, H]}``, and for two texts also ``"second"`` [B, H] and their ``"cosine"`` [B]; in fp32."""
+        towers: Any = features.extra["towers"]
+        with torch.autocast(_device(towers[0]).type, enabled=False):
+            vectors = [self._vector(tower) for tower in towers]
+            if len(vectors) == 1:
+                return {"first": vectors[0]}
+            first, second = vectors
+            return {"first": first, "second": second, "cosine": (first * second).sum(-1)}
+
+    def _vector(self, tower: Features) -> Tensor:
+        pooled = self._pool(tower)
+        return functional.normalize(pooled if self.projection is None else self.projection(pooled), dim=-1)
+
+
+def _device(features: Features) -> torch.device:
+    """Where *features* are."""
+    some = features.tokens if features.pooled is None else features.pooled
+    return some.device
+
+
+def _mean(tower: Features) -> Tensor:
+    mask = tower.mask.unsqueeze(-1)
+    return (tower.tokens.float() * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def _first(tower: Features) -> Tensor:
+    return tower.tokens[:, 0].float()
+
+
+def _pooled(tower: Features) -> Tensor:
+    return tower.pooled.float()

@@ -11,7 +11,7 @@ import sklearn.metrics
 import torch
 
 from et_appzoo.classification.app import Classification, Classified
-from et_appzoo.classification.evaluation import best_thresholds
+from et_appzoo.evaluation import best_thresholds
 from et_core.data import PretrainedTokenizer
 from et_core.errors import ConfigError, DataError, UnknownNameError
 from et_core.interfaces import Bars, Example, Examples, Matrix, Row, Scatter

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from et_appzoo.classification.labels import Labels
+from et_appzoo.labels import Labels
 from et_core.errors import ConfigError, DataError
 from et_core.interfaces import Row
 
@@ -123,7 +123,23 @@ def test_targets_are_indices_or_numbers() -> None:
 @pytest.mark.parametrize(
     ("mode", "value", "message"),
     [
-        ("single-label", ["a", "b"], "holds a list: ['a', 'b'].\nFor several labels a row set app.mode=multi-label."),
+        (
+            "single-label",
+            ["a", "b"],
+            "holds a list: ['a', 'b'].\nFor several labels a row set app=classification and app.mode=multi-label.",
+        ),
+        (
+            "single-label",
+            {"no": "value"},
+            "holds \"{'no': 'value'}\", which is no label.\nWrite a name or a number, "
+            "or leave bad rows out with data.on_bad_row=skip.",
+        ),
+        (
+            "multi-label",
+            ["a", ["b"]],
+            "holds \"['b']\", which is no label.\nWrite a name or a number, "
+            "or leave bad rows out with data.on_bad_row=skip.",
+        ),
         ("single-label", "  ", "is empty.\nWrite a label, or leave bad rows out with data.on_bad_row=skip."),
         (
             "regression",

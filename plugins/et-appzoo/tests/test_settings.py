@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from et_appzoo.classification.app import Classification, _by_short_name
+from et_appzoo.classification.app import Classification
+from et_appzoo.labelled import by_short_name
 from et_core.errors import ConfigError
 from et_core.interfaces import Row
 
@@ -83,7 +84,7 @@ def test_a_loss_of_the_users_choice_takes_its_arguments() -> None:
 def test_figures_go_by_the_short_names_of_their_metrics_where_these_differ() -> None:
     evaluation = fitted(["a", "b"]).evaluation(["et-appzoo/accuracy", "et-appzoo/mcc"])
     assert list(evaluation.metrics()) == ["accuracy", "mcc", "loss"]
-    assert _by_short_name(["one/kappa", "two/kappa", "one/mcc"]) == {
+    assert by_short_name(["one/kappa", "two/kappa", "one/mcc"]) == {
         "one/kappa": "one/kappa",
         "two/kappa": "two/kappa",
         "mcc": "one/mcc",

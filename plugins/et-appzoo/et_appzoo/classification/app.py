@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from et_appzoo.classification.evaluation import ClassificationEvaluation, best_thresholds
-from et_appzoo.classification.labels import Labels, shown
-from et_appzoo.classification.settings import Weights, check_mode, check_names, check_weights, chosen_loss
+from et_appzoo.evaluation import LabelledEvaluation, best_thresholds
+from et_appzoo.labelled import LabelledApp
+from et_appzoo.labels import Labels
+from et_appzoo.pairs import joined, separate
 from et_appzoo.scores import sigmoid, softmax
-from et_core.errors import ConfigError
-from et_core.interfaces import App, Evaluation, Example, HeadSpec, LossSpec, Processor, Role, Row, Tokenizer
-from et_core.registry import registry
+from et_appzoo.settings import Weights, check_mode, check_names
+from et_core.interfaces import Evaluation, Example, Processor, Role, Row, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,16 @@ class Classified:
     probabilities: dict[str, float] | None
 
 
-# With their distributions, so that no plugin that registers the same name stands in the way.
-_METRIC = "et-appzoo/{}"
-_HEAD = "et-appzoo/pooled-linear"
-"""For model families without a head of their own."""
-
-_LOSSES = {
-    "single-label": "et-core/cross-entropy",
-    "multi-label": "et-core/binary-cross-entropy",
-    "regression": "et-core/mse",
-}
-_PROBLEM_TYPES = {
-    "single-label": "single_label_classification",
-    "multi-label": "multi_label_classification",
-    "regression": "regression",
+_MODES_OF = {
+    "labels": ("single-label", "multi-label"),
+    "positive_label": ("single-label",),
+    "class_weights": ("single-label", "multi-label"),
+    "label_smoothing": ("single-label",),
+    "threshold": ("multi-label",),
 }
 
 
-class Classification(App):
+class Classification(LabelledApp):
     """Classify one text or a pair of texts."""
 
     roles: ClassVar[Mapping[str, Role]] = {
@@ -50,8 +42,6 @@ class Classification(App):
         "label": Role(object, "a label, a list of labels, or a number", target=True),
     }
     prediction: ClassVar[type] = Classified
-    view: ClassVar[str] = "classes"
-    pipeline_tag: ClassVar[str | None] = "text-classification"
 
     def __init__(
         self,
@@ -73,46 +63,19 @@ class Classification(App):
         on the dev set. *head* takes a registered head instead of the model family's own, *loss* a registered loss
         instead of the mode's own: its name, or a mapping of the name and the loss's arguments.
         """
+        given = {**locals(), "threshold": threshold != "auto"}
         check_names(labels or (), label_separator)
-        check_weights(class_weights)
-        check_mode(
-            mode,
-            labels=labels,
-            positive_label=positive_label,
-            class_weights=class_weights,
-            label_smoothing=label_smoothing,
-            threshold=threshold != "auto",
-        )
-        self.mode = mode
-        self.labels = Labels(mode, names=labels or (), separator=label_separator, positive=positive_label)
-        self._class_weights = class_weights
-        self._smoothing = label_smoothing
+        check_mode(mode, {name: (given[name], modes) for name, modes in _MODES_OF.items()})
+        names = Labels(mode, names=labels or (), separator=label_separator, positive=positive_label)
+        super().__init__(given, labels=names)
         self._threshold = threshold
         self._tuned: list[float] | None = None
-        self._dropout = dropout
-        self._head = head
-        self._loss = chosen_loss(loss, class_weights=class_weights, label_smoothing=label_smoothing)
         self._pairs = self._training = False
-
-    @property
-    def needs(self) -> frozenset[str]:
-        needs: frozenset[str] = registry("heads").get(self._head or _HEAD).needs
-        return needs
 
     def fit(self, rows: Iterable[Row]) -> None:
         self._training = True
         self.labels.fit(self._watch_pairs(rows))
-        self._weights()
-
-    def describe(self) -> str:
-        names = self.labels.names
-        if self.mode == "regression":
-            return "a number"
-        listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        return f"{'any of ' if self.mode == 'multi-label' else ''}{len(names)} labels: {listed}"
-
-    def check(self, row: Row) -> None:
-        self.labels.check(row)
+        self.weights()
 
     def state(self) -> dict[str, Any]:
         return {"labels": self.labels.state(), "thresholds": self._tuned, "pairs": self._pairs}
@@ -122,27 +85,6 @@ class Classification(App):
         self._tuned = state["thresholds"]
         self._pairs = state["pairs"]
         self._training = False
-
-    def head(self) -> HeadSpec:
-        names = [] if self.mode == "regression" else list(self.labels.names)
-        spec = {
-            "num_outputs": len(names) or 1,
-            "labels": names,
-            "problem_type": _PROBLEM_TYPES[self.mode],
-            "dropout": self._dropout,
-        }
-        task = "sequence-classification" if self._head is None else ""
-        return HeadSpec(task, self._head or _HEAD, spec)
-
-    def loss(self) -> LossSpec:
-        if self._loss is not None:
-            return self._loss
-        if self.mode == "regression":
-            return LossSpec(_LOSSES[self.mode])
-        arguments: dict[str, Any] = {"weights": self._weights()}
-        if self.mode == "single-label":
-            arguments["smoothing"] = self._smoothing
-        return LossSpec(_LOSSES[self.mode], arguments)
 
     def encode(
         self,
@@ -161,7 +103,7 @@ class Classification(App):
                 raise row.error(
                     "text_pair", "holds a second text, but this model was trained on single ones: leave it out."
                 )
-        inputs = _joined if "text" in accepts else _separate
+        inputs = joined if "text" in accepts else separate
         encoded = inputs(texts, pairs, tokenizer, max_length, truncation)
         return [
             Example(arrays, {"label": self.labels.target(row)} if "label" in row else {}, row.index)
@@ -195,45 +137,19 @@ class Classification(App):
         return np.asarray(self._tuned) if self._tuned is not None else np.full(len(self.labels.names), fixed)
 
     def evaluation(self, metrics: Sequence[str] | None = None) -> Evaluation:
-        names = [] if self.mode == "regression" else list(self.labels.names)
-        chosen = (
-            {name: _METRIC.format(name) for name in self._default_metrics()}
-            if metrics is None
-            else _by_short_name(metrics)
-        )
-        self._check_metrics(chosen.values())
-        return ClassificationEvaluation(
-            mode=self.mode, labels=names, metrics=chosen, thresholds=self.thresholds, tuned=self._tuned is not None
+        return LabelledEvaluation(
+            mode=self.mode,
+            labels=self.labels.names,
+            metrics=self.chosen_metrics(metrics),
+            thresholds=self.thresholds,
+            tuned=self._tuned is not None,
         )
 
     def calibrate(self, evaluation: Evaluation) -> bool:
-        if (
-            self.mode != "multi-label"
-            or self._threshold != "auto"
-            or not isinstance(evaluation, ClassificationEvaluation)
-        ):
+        if self.mode != "multi-label" or self._threshold != "auto" or not isinstance(evaluation, LabelledEvaluation):
             return False
         self._tuned = best_thresholds(evaluation.histogram).tolist()
         return True
-
-    def _default_metrics(self) -> list[str]:
-        if self.mode == "regression":
-            return ["pearson", "spearman", "mse"]
-        if self.mode == "multi-label":
-            return ["micro-f1", "macro-f1", "accuracy", "auc"]
-        return (
-            ["accuracy", "f1", "mcc", "auc"] if len(self.labels.names) == 2 else ["accuracy", "macro-f1", "mcc", "auc"]
-        )
-
-    def _check_metrics(self, names: Iterable[str]) -> None:
-        metrics = registry("metrics")
-        for name in names:
-            if self.mode not in metrics.get(name).modes:
-                fitting = ", ".join(self._default_metrics())
-                raise ConfigError(
-                    f"metrics: {metrics.find(name).name} is not defined for app.mode={self.mode}; "
-                    f"{fitting} are, among others."
-                )
 
     def _watch_pairs(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
@@ -250,48 +166,3 @@ class Classification(App):
         if "text_pair" not in row:
             raise row.error("text_pair", "is missing: this model was trained on pairs of texts.")
         return str(row["text_pair"])
-
-    def _weights(self) -> list[float] | None:
-        names, counts = self.labels.names, np.asarray(self.labels.counts, np.float64)
-        if self._class_weights is None:
-            return None
-        if isinstance(self._class_weights, dict):
-            unknown = sorted(set(self._class_weights) - set(names))
-            if unknown:
-                raise ConfigError(f"app.class_weights names the label {unknown[0]!r}. Labels: {shown(names)}.")
-            weights = [float(self._class_weights.get(name, 1.0)) for name in names]
-            if not any(weights):
-                raise ConfigError("app.class_weights weighs every label 0. Give one at least a weight above 0.")
-            return weights
-        balanced = counts.sum() / (len(names) * np.maximum(counts, 1))
-        return [float(weight) for weight in balanced]
-
-
-def _by_short_name(metrics: Sequence[str]) -> dict[str, str]:
-    """Registered names by the name of each figure: without the distribution, where no two are then the same."""
-    short = [name.rpartition("/")[2] for name in metrics]
-    return {name if short.count(own) > 1 else own: name for own, name in zip(short, metrics, strict=True)}
-
-
-def _joined(
-    texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: Tokenizer, max_length: int, truncation: str
-) -> list[dict[str, np.ndarray]]:
-    encoded = tokenizer.encode(texts, pairs, max_length=max_length, truncation=truncation)
-    if pairs is None:
-        return [{"texts.0.ids": np.asarray(ids, np.int32)} for ids in encoded.ids]
-    return [
-        {"texts.0.ids": np.asarray(ids, np.int32), "texts.0.segments": np.asarray(segments, np.int8)}
-        for ids, segments in zip(encoded.ids, encoded.segments, strict=True)
-    ]
-
-
-def _separate(
-    texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: Tokenizer, max_length: int, truncation: str
-) -> list[dict[str, np.ndarray]]:
-    first = tokenizer.encode(texts, max_length=max_length, truncation=truncation)
-    arrays = [{"texts.0.ids": np.asarray(ids, np.int32)} for ids in first.ids]
-    if pairs is not None:
-        second = tokenizer.encode(pairs, max_length=max_length, truncation=truncation)
-        for row, ids in zip(arrays, second.ids, strict=True):
-            row["texts.1.ids"] = np.asarray(ids, np.int32)
-    return arrays

@@ -13,22 +13,13 @@ from et_core.config import ComponentConfig
 from et_core.errors import ConfigError
 from et_core.interfaces import LossSpec, check_options
 
-_MODES_OF = {
-    "labels": ("single-label", "multi-label"),
-    "positive_label": ("single-label",),
-    "class_weights": ("single-label", "multi-label"),
-    "label_smoothing": ("single-label",),
-    "threshold": ("multi-label",),
-}
 
-
-def check_mode(mode: str, **given: Any) -> None:
-    """ConfigError for a setting that would change nothing in *mode*."""
-    for name, value in given.items():
-        if value and mode not in _MODES_OF[name]:
+def check_mode(mode: str, given: Mapping[str, tuple[object, Sequence[str]]]) -> None:
+    """ConfigError for a setting that would change nothing in *mode*; *given* are values, each with its modes."""
+    for name, (value, modes) in given.items():
+        if value and mode not in modes:
             raise ConfigError(
-                f"app.{name} has no effect with app.mode={mode}: it is for {' and '.join(_MODES_OF[name])}. "
-                "Leave it out."
+                f"app.{name} has no effect with app.mode={mode}: it is for {' and '.join(modes)}. Leave it out."
             )
 
 

@@ -15,7 +15,7 @@ _BINS = 1000
 _POINTS = 2000
 
 
-class ClassificationEvaluation(Evaluation):
+class LabelledEvaluation(Evaluation):
     """Metrics, confusion matrix, per-label histograms and the worst errors, in bounded memory."""
 
     def __init__(
@@ -24,17 +24,21 @@ class ClassificationEvaluation(Evaluation):
         mode: str,
         labels: Sequence[str],
         metrics: Mapping[str, str],
-        thresholds: np.ndarray,
+        kinds: Sequence[str] = (),
+        thresholds: np.ndarray | None = None,
         tuned: bool = False,
     ) -> None:
-        """*metrics* are registered names by the name under which each figure is given; *tuned* is of *thresholds*."""
+        """*metrics* are registered names by the name under which each figure is given; *tuned* is of *thresholds*.
+
+        *kinds* are the kinds of target that metrics are fed with (``Metric.modes``), the mode alone without it; a
+        metric of several gets the first.
+        """
         self._mode = mode
         self._labels = list(labels)
-        self._thresholds = thresholds
+        self._thresholds = np.full(len(labels), 0.5) if thresholds is None else thresholds
         self._tuned = tuned
-        self._metrics: dict[str, Metric] = {
-            name: registry("metrics").create(target, labels=self._labels) for name, target in metrics.items()
-        }
+        self._kinds = tuple(kinds) or (mode,)
+        self._metrics = {name: self.metric(target) for name, target in metrics.items()}
         self._loss = 0.0
         self._rows = 0
         self._confusion = np.zeros((len(labels), len(labels)), np.int64)
@@ -49,9 +53,22 @@ class ClassificationEvaluation(Evaluation):
         targets = np.stack([example.targets["label"] for example in examples])
         rows = [example.row for example in examples]
         self._rows += len(rows)
-        {"single-label": self._single, "multi-label": self._multi, "regression": self._values}[self._mode](
-            logits, targets, rows
-        )
+        {"multi-label": self._multi, "regression": self._values}.get(self._mode, self._single)(logits, targets, rows)
+
+    def metric(self, target: str) -> Metric:
+        """A fresh metric of the registered name *target*."""
+        metric: Metric = registry("metrics").create(target, labels=self._labels)
+        return metric
+
+    def kind_of(self, metric: Metric) -> str:
+        """The kind of target that *metric* is fed with; empty where none fits."""
+        return next((kind for kind in self._kinds if kind in metric.modes), "")
+
+    def feed(self, kind: str, **values: np.ndarray) -> None:
+        """Give *values*, as ``Metric.update`` takes them, to the metrics of *kind*."""
+        for metric in self._metrics.values():
+            if self.kind_of(metric) == kind:
+                metric.update(**values)
 
     def metrics(self) -> dict[str, float]:
         figures = {name: metric.compute() for name, metric in self._metrics.items()}
@@ -68,7 +85,7 @@ class ClassificationEvaluation(Evaluation):
             more = ", ..." if len(self._labels) > _LISTED else ""
             return [f"final figures are with thresholds tuned on dev by F1 ({listed}{more}), those before it with 0.5"]
         predicted = self._confusion.sum(0)
-        if self._mode != "single-label" or np.count_nonzero(predicted) != 1 or np.count_nonzero(self._confusion) == 1:
+        if not self._labels or np.count_nonzero(predicted) != 1 or np.count_nonzero(self._confusion) == 1:
             return []
         label = self._labels[int(predicted.argmax())]
         return [
@@ -78,12 +95,9 @@ class ClassificationEvaluation(Evaluation):
 
     def figures(self, read: Callable[[Sequence[int]], list[Row]]) -> list[Figure]:
         figures: list[Figure] = []
-        if self._mode == "single-label":
-            figures += [
-                Matrix("Confusion matrix", self._labels, self._confusion.tolist()),
-                Bars("F1 by label", self._label_f1()),
-            ]
-        elif self._mode == "multi-label":
+        if self._labels and self._mode != "multi-label":
+            figures.append(Matrix("Confusion matrix", self._labels, self._confusion.tolist()))
+        if self._labels:
             figures.append(Bars("F1 by label", self._label_f1()))
         else:
             figures.append(Scatter("Predicted against true", "true", "predicted", self._points))
@@ -93,18 +107,24 @@ class ClassificationEvaluation(Evaluation):
         predictions = logits.argmax(1)
         log_probabilities = log_softmax(logits)
         losses = -log_probabilities[np.arange(len(targets)), targets]
-        self._add(losses, predictions=predictions, targets=targets, scores=logits)
+        self._loss += float(losses.sum(dtype=np.float64))
+        self.feed("single-label", predictions=predictions, targets=targets, scores=logits)
         np.add.at(self._confusion, (targets, predictions), 1)
         for index in np.nonzero(predictions != targets)[0]:
-            confidence = float(np.exp(log_probabilities[index].max()))
-            predicted = f"{self._labels[predictions[index]]} ({confidence:.0%})"
-            self._remember(float(losses[index]), rows[index], self._labels[targets[index]], predicted)
+            label = self._labels[predictions[index]]
+            self._remember(
+                float(losses[index]),
+                rows[index],
+                self._labels[targets[index]],
+                f"{label} ({self.confidence(log_probabilities[index])})",
+            )
 
     def _multi(self, logits: np.ndarray, targets: np.ndarray, rows: Sequence[int]) -> None:
         probabilities = sigmoid(logits)
         predictions = (probabilities >= self._thresholds).astype(np.int64)
         losses = (np.logaddexp(0, logits) - targets * logits).mean(1)
-        self._add(losses, predictions=predictions, targets=targets.astype(np.int64), scores=logits)
+        self._loss += float(losses.sum(dtype=np.float64))
+        self.feed("multi-label", predictions=predictions, targets=targets.astype(np.int64), scores=logits)
         bins = np.rint(probabilities * _BINS).astype(int)
         for label in range(len(self._labels)):
             np.add.at(self.histogram[:, label], (targets[:, label].astype(int), bins[:, label]), 1)
@@ -116,16 +136,16 @@ class ClassificationEvaluation(Evaluation):
     def _values(self, logits: np.ndarray, targets: np.ndarray, rows: Sequence[int]) -> None:
         predictions = logits[:, 0]
         errors = (predictions - targets) ** 2
-        self._add(errors, predictions=predictions, targets=targets, scores=predictions)
+        self._loss += float(errors.sum(dtype=np.float64))
+        self.feed("regression", predictions=predictions, targets=targets, scores=predictions)
         if len(self._points) < _POINTS:
             self._points += list(zip(targets.tolist(), predictions.tolist(), strict=True))
         for index in range(len(rows)):
             self._remember(float(errors[index]), rows[index], f"{targets[index]:g}", f"{predictions[index]:.3g}")
 
-    def _add(self, losses: np.ndarray, *, predictions: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
-        self._loss += float(losses.sum(dtype=np.float64))
-        for metric in self._metrics.values():
-            metric.update(predictions=predictions, targets=targets, scores=scores)
+    def confidence(self, log_probabilities: np.ndarray) -> str:
+        """How sure the model was of a wrong label, in a few letters; *log_probabilities* [C] are of one row."""
+        return f"{float(np.exp(log_probabilities.max())):.0%}"
 
     def _remember(self, loss: float, row: int, true: str, predicted: str) -> None:
         item = (loss, row, true, predicted)
@@ -138,7 +158,7 @@ class ClassificationEvaluation(Evaluation):
         return ", ".join(self._labels[index] for index in np.nonzero(chosen)[0]) or "(none)"
 
     def _label_f1(self) -> dict[str, float]:
-        if self._mode == "single-label":
+        if self._mode != "multi-label":
             hits, true, predicted = np.diag(self._confusion), self._confusion.sum(1), self._confusion.sum(0)
         else:
             above = np.arange(_BINS + 1) / _BINS >= self._thresholds[:, None]

@@ -34,16 +34,22 @@ class Labels:
         self._positive = positive
         self.names = tuple(names) if positive is None or not names else tuple(self._positive_last(names, "app.labels"))
         self.counts: tuple[int, ...] = ()
+        self.range: tuple[float, float] | None = None
+        """Regression: the least and the greatest number of the training rows."""
+
         self._separator = separator
 
     def fit(self, rows: Iterable[Row]) -> None:
         """Collect the names and how often each occurs; numbers sort as numbers, a positive label comes last."""
         counts: Counter[str] = Counter()
         values = 0
+        self.range = None
         for row in rows:
             values += 1
             if self.mode == "regression":
-                self._number(row)
+                number = self._number(row)
+                low, high = self.range or (number, number)
+                self.range = min(low, number), max(high, number)
             else:
                 self.check(row)
                 counts.update(self._split(row))
@@ -55,7 +61,7 @@ class Labels:
         if not self.names:
             raise ConfigError("no row of the training data has a label. Check data.columns.label.")
         self.counts = tuple(counts[name] for name in self.names)
-        if len(self.names) < 2 and self.mode == "single-label":
+        if len(self.names) < 2 and self.mode != "multi-label":
             raise ConfigError(
                 f"the training data has only the label {self.names[0]!r}: at least two are needed. "
                 "Check data.columns.label, and whether data.limit, or the share that data.dev holds out, "
@@ -72,11 +78,11 @@ class Labels:
                 self._index(row, name)
 
     def target(self, row: Row) -> np.ndarray:
-        """Single label: index []. Multi-label: 0 or 1 [C]. Regression: number []."""
+        """Single label and graded: index []. Multi-label: 0 or 1 [C]. Regression: number []."""
         if self.mode == "regression":
             return np.asarray(self._number(row), np.float32)
         indices = [self._index(row, name) for name in self._split(row)]
-        if self.mode == "single-label":
+        if self.mode != "multi-label":
             return np.asarray(indices[0], np.int64)
         target = np.zeros(len(self.names), np.float32)
         target[indices] = 1
@@ -99,7 +105,13 @@ class Labels:
             names = (self._name(part) for part in self._parts(row))
             return list(dict.fromkeys(name for name in names if name))
         if isinstance(value, (list, tuple)):
-            raise row.error("label", f"holds a list: {value!r}.\nFor several labels a row set app.mode=multi-label.")
+            raise row.error(
+                "label",
+                f"holds a list: {value!r}.\nFor several labels a row set app=classification and app.mode=multi-label.",
+            )
+        if self.mode == "graded":
+            return [grade(self._number(row))]
+        _refuse_object(row, value)
         name = self._name(value)
         if not name:
             raise row.error("label", f"is empty.\nWrite a label, or {_SKIP}")
@@ -109,7 +121,10 @@ class Labels:
         """The labels of a list, of text that is a list written out, or of text with separators."""
         value = row["label"]
         if not isinstance(value, str):
-            return value if isinstance(value, (list, tuple)) else [value]
+            parts = value if isinstance(value, (list, tuple)) else [value]
+            for part in parts:
+                _refuse_object(row, part)
+            return parts
         text = value.strip()
         if not (text.startswith("[") and text.endswith("]")):
             return text.split(self._separator)
@@ -150,7 +165,7 @@ class Labels:
 
     def _refuse_numbers(self, counts: Mapping[str, int], values: int) -> None:
         many = min(_MANY_NUMBERS, max(_FEW_NUMBERS, values // 2))
-        if self.mode == "single-label" and len(counts) > many and all(map(_is_decimal, counts)):
+        if self.mode != "multi-label" and len(counts) > many and all(map(_is_decimal, counts)):
             raise ConfigError(
                 f"the label column holds {len(counts)} different numbers in {values} rows. "
                 "To predict a number set app.mode=regression; to treat them as names give app.labels."
@@ -168,11 +183,26 @@ class Labels:
         return [*(name for name in names if name != self._positive), self._positive]
 
     def state(self) -> dict[str, Any]:
-        return {"names": list(self.names), "counts": list(self.counts)}
+        learned: dict[str, Any] = {"names": list(self.names), "counts": list(self.counts)}
+        return learned if self.range is None else {**learned, "range": list(self.range)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.names = tuple(state["names"])
         self.counts = tuple(state["counts"])
+        low, high = state.get("range", (None, None))
+        self.range = None if low is None else (low, high)
+
+
+def grade(number: float) -> str:
+    """The name of the grade *number*: the same however the data spells it, 1, 1.0 or 01."""
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def _refuse_object(row: Row, value: Any) -> None:
+    if isinstance(value, (Mapping, list, tuple)):
+        raise row.error(
+            "label", f"holds {_cut(str(value))!r}, which is no label.\nWrite a name or a number, or {_SKIP}"
+        )
 
 
 def _is_decimal(text: str) -> bool:
