@@ -28,6 +28,7 @@ MARKDOWN = sorted(
 )
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 ROW = re.compile(r"^\| `(?P<key>[\w.]+)` \| (?P<type>[^|`]+) \| `(?P<default>[^|]*)` \| (?P<meaning>[^|]+) \|$")
+APPS = ("classification", "matching")
 OWN_WORDS = {"data.train", "data.dev"}
 """Settings whose type has no words of its own in the code."""
 
@@ -59,20 +60,32 @@ def arguments(target: Callable[..., Any], path: str) -> Iterator[tuple[str, Any,
 
 
 def test_every_setting_is_documented_with_its_type_and_default_and_none_besides() -> None:
-    app = registry("apps").get("classification")
-    expected = {
-        key: (hint, default) for key, hint, default in (*settings(RunConfig()), *arguments(app.__init__, "app."))
-    }
-    matches = [ROW.match(line) for line in (ROOT / "docs" / "config.md").read_text("utf-8").splitlines()]
-    rows = {match["key"]: match for match in matches if match}
-    assert sorted(rows) == sorted(expected)
+    pages = re.split(r"^### app: (\w+)$", (ROOT / "docs" / "config.md").read_text("utf-8"), flags=re.MULTILINE)
+    found: dict[tuple[str, str], re.Match[str]] = {}
+    for app, page in zip(("", *pages[1::2]), pages[::2], strict=True):
+        matches = [match for match in map(ROW.match, page.splitlines()) if match]
+        found |= {(app if match["key"].startswith("app.") else "", match["key"]): match for match in matches}
+    expected = {("", key): (hint, default) for key, hint, default in settings(RunConfig())}
+    for app in APPS:
+        target = registry("apps").get(app).__init__
+        expected |= {(app, key): (hint, default) for key, hint, default in arguments(target, "app.")}
+    assert sorted(found) == sorted(expected)
     for key, (hint, default) in expected.items():
-        assert yaml.safe_load(rows[key]["default"]) == yaml.safe_load(yaml.safe_dump(default)), key
-        assert key in OWN_WORDS or rows[key]["type"] == describe(hint), key
+        assert yaml.safe_load(found[key]["default"]) == yaml.safe_load(yaml.safe_dump(default)), key
+        assert key[1] in OWN_WORDS or found[key]["type"] == describe(hint), key
+
+
+def test_every_option_of_an_objective_is_documented_with_its_default() -> None:
+    text = (ROOT / "docs" / "config.md").read_text("utf-8").partition("## objective")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \| `([^`]*)` \|", text, re.MULTILINE)
+    target = registry("objectives").get("in-batch-negatives").__init__
+    given = ("model", "apps", "rest")
+    expected = {("in-batch-negatives", key): value for key, _, value in arguments(target, "") if key not in given}
+    assert {(objective, option): yaml.safe_load(value) for objective, option, value in rows} == expected
 
 
 def test_every_strategy_option_is_documented_with_its_default() -> None:
-    text = (ROOT / "docs" / "config.md").read_text("utf-8")
+    text = (ROOT / "docs" / "config.md").read_text("utf-8").partition("## strategy")[2]
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([^`]*)` \|", text, re.MULTILINE)
     found = {(strategy, option): yaml.safe_load(default) for strategy, option, default in rows}
     strategies = registry("strategies")
@@ -111,8 +124,8 @@ def check(path: Path) -> RunConfig:
 
     config = load_config(path).config
     check_config(config)
-    found = registry("presets").get(config.model.ref.removesuffix("@zoo")) if "@init" not in config.model.ref else None
-    family = registry("backbones").get("bert" if found is None else found.family)
+    target, _, source = config.model.ref.partition("@")
+    family = registry("backbones").get(target if source == "init" else registry("presets").get(target).family)
     unknown = set(config.model.options) - {field.name for field in dataclasses.fields(family.Options)}
     assert not unknown
     return config
@@ -169,7 +182,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("plugin", ["et-appzoo", "et-bert"])
+@pytest.mark.parametrize("plugin", ["et-appzoo", "et-bert", "et-hcnn"])
 def test_a_plugin_s_readme_lists_all_that_it_registers(plugin: str) -> None:
     readme = (ROOT / "plugins" / plugin / "README.md").read_text("utf-8")
     entries = et.plugins().find(plugin).entries

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from et_core import api
 from et_core.errors import CheckpointError, ConfigError, RunFolderError
+from et_core.registry import registry
 from et_core.sources import HubSource
 from tests.fake_dists import fake_dist, registering, run_python
 from tests.hub_server import HubServer
@@ -153,7 +154,7 @@ def test_a_family_that_nobody_provides_is_named_with_where_it_is_from(model: Pat
         api.train(settings(tmp_path, f"{tmp_path / 'other'}@local"))
     assert str(caught.value) == (
         f"'{tmp_path / 'other'}@local' is of the family 'robertus' (model_type in its config.json), "
-        "which no installed plugin provides.\nInstalled families: bert."
+        f"which no installed plugin provides.\nInstalled families: {', '.join(registry('backbones').names())}."
     )
 
 

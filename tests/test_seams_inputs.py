@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from et_core.config import ComponentConfig
 from et_core.data import collate, write_store
@@ -31,10 +32,12 @@ from et_core.interfaces import (
     build_backbone,
     build_component,
 )
+from et_core.registry.files import import_file
 from et_core.runfolder import ModelBundle
 from et_core.training import Supervised
 from et_core.training.losses import BinaryCrossEntropy, CrossEntropy
 from tests.seams.tools import (
+    PLUGIN,
     VOCABULARY,
     PooledHead,
     TokenHead,
@@ -50,7 +53,10 @@ from tests.seams.tools import (
 )
 
 CPU = torch.device("cpu")
-START, END = 1, 2
+for _name in ("apps_plugin", "writing_plugin"):
+    import_file(PLUGIN.with_name(f"{_name}.py"))
+writing: Any = sys.modules["writing_plugin"]
+START, END = writing.START, writing.END
 
 
 class Plain(Backbone):
@@ -67,57 +73,6 @@ class Plain(Backbone):
 
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         return {"model_type": "plain"}
-
-
-class WordScores(Head):
-    """A score for each word, by the backbone's own word vectors."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({"tokens"})
-
-    def __init__(self, words: nn.Embedding) -> None:
-        super().__init__()
-        self.words = words
-
-    def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:
-        assert features.tokens is not None
-        tokens = features.tokens if positions is None else features.tokens.flatten(0, 1)[positions]
-        return {"logits": tokens @ self.words.weight.T}
-
-
-class EncoderDecoder(Plain):
-    """The mean of the source's words starts a recurrent decoder."""
-
-    accepts: ClassVar[frozenset[str]] = frozenset({"text", "decoder"})
-    provides: ClassVar[frozenset[str]] = frozenset({"tokens"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(VOCABULARY, self.hidden_size)
-        self.decoder = nn.GRU(self.hidden_size, self.hidden_size, batch_first=True)
-
-    def encode(self, inputs: Inputs) -> Tensor:
-        (text,) = inputs.texts
-        mask = text.mask.unsqueeze(-1)
-        mean: Tensor = (self.words(text.ids) * mask).sum(1) / mask.sum(1)
-        return mean.unsqueeze(0)
-
-    def forward(self, inputs: Inputs, *, want: frozenset[str] = frozenset()) -> Features:
-        assert inputs.decoder is not None
-        states, _ = self.decoder(self.words(inputs.decoder.ids), self.encode(inputs))
-        return Features(states, inputs.decoder.mask)
-
-    def native_head(self, task: str, **spec: Any) -> Head | None:
-        return WordScores(self.words) if task == "text-to-text" else None
-
-    def generate(self, inputs: Inputs, options: Mapping[str, Any]) -> Tensor:
-        state = self.encode(inputs)
-        last = torch.full((state.shape[1], 1), START)
-        written = []
-        for _ in range(options["max_length"]):
-            out, state = self.decoder(self.words(last), state)
-            last = (out @ self.words.weight.T).argmax(-1)
-            written.append(last)
-        return torch.cat(written, 1)
 
 
 def sequence_examples(count: int = 40) -> list[Example]:
@@ -146,12 +101,12 @@ def test_an_encoder_decoder_learns_and_generates(tmp_path: Path) -> None:
     )
 
     torch.manual_seed(0)
-    backbone = EncoderDecoder()
+    backbone = writing.Writer(VOCABULARY)
     head = backbone.native_head("text-to-text")
     assert head is not None
     objective = Supervised(Model(backbone, {"main": head}), {"main": CrossEntropy()})
     split = split_of(store, token_budget=30)
-    done = fit(objective, {"train": split}, tmp_path / "run", train=settings(max_steps=60))
+    done = fit(objective, {"train": split}, tmp_path / "run", train=settings(max_steps=120))
     assert done.losses[-1] < 0.1 * done.losses[0]
     assert head.words.weight is backbone.words.weight  # type: ignore[union-attr]
 

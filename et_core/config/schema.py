@@ -60,15 +60,27 @@ class ScheduleConfig(ComponentConfig):
 
 
 @dataclass(kw_only=True)
+class TokenizerConfig:
+    """Where a model's tokenizer comes from: *ref* takes that of another reference; a plain string is short for it.
+
+    *name* is the registered tokenizer, where it is not the family's own. Other keys are how it learns a vocabulary.
+    """
+
+    ref: str | None = None
+    name: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
 class ModelConfig:
     """A model reference; other keys are the family's own settings. A plain string is short for ``ref``.
 
-    *tokenizer* takes the tokenizer of another reference, which fresh weights (``@init``) may need. *family* chooses the
-    registered family, where config.json does not say which of two is meant.
+    *tokenizer* is for fresh weights (``@init``), which bring none. *family* chooses the registered family, where
+    config.json does not say which of two is meant.
     """
 
     ref: str = also("name", "path", "model_name", "pretrained", default="")
-    tokenizer: str | None = None
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     family: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -170,6 +182,8 @@ class RunConfig:
 
 SHORT_FORMS = {
     **dict.fromkeys(("app", "strategy", "objective", "train.optimizer", "train.schedule"), "name"),
+    # Before the section that it stands in, which may be written as text once this is.
+    "model.tokenizer": "ref",
     "model": "ref",
 }
 """Sections that may be written as a string, and the key that the string is."""
@@ -196,15 +210,19 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         if is_rows(getattr(data, name)):
             setattr(data, name, "(in memory)")
     values = dataclasses.asdict(dataclasses.replace(config, data=data))
-    for name in ("tokenizer", "family"):
-        if values["model"][name] is None:
-            del values["model"][name]
+    model = values["model"]
+    for section, names in ((model["tokenizer"], ("ref", "name")), (model, ("family",))):
+        for name in names:
+            if section[name] is None:
+                del section[name]
     for path, short in SHORT_FORMS.items():
         section, _, name = path.rpartition(".")
         holder = values[section] if section else values
         component = holder[name]
         component |= component.pop("options")
         holder[name] = component[short] if set(component) == {short} else component
+        if not component:
+            del holder[name]
     return values
 
 

@@ -80,7 +80,9 @@ def check_arguments(
     *where* is the section ("model"), *owner* what the message calls the component; *given* are parameters that are not
     the user's to set. Returns the values, converted to the annotated types.
     """
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    # A dataclass may inherit fields from another module, where its annotations have to be looked up.
+    annotated = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
+    hints = typing.get_type_hints(annotated, include_extras=True)
     parameters = [
         name
         for name, parameter in inspect.signature(target).parameters.items()

@@ -26,6 +26,10 @@ class HookSpecs:
         """Tokenizers: ``et_core.interfaces.Tokenizer`` classes."""
 
     @hookspec
+    def et_register_segmenters(self, register: Register) -> None:
+        """Ways to find the words of a text: ``et_core.interfaces.Segmenter`` classes."""
+
+    @hookspec
     def et_register_strategies(self, register: Register) -> None:
         """Ways to spread training over processes: ``et_core.interfaces.Strategy`` classes."""
 

@@ -28,6 +28,9 @@ class Tokenizer(ABC):
     trainable: ClassVar[bool] = False
     """Whether ``fit`` can learn a vocabulary."""
 
+    default_vocab_size: ClassVar[int] = 8000
+    """What ``fit`` is given where the user says nothing."""
+
     @property
     @abstractmethod
     def vocab_size(self) -> int: ...
@@ -78,5 +81,9 @@ class Tokenizer(ABC):
 
     @classmethod
     def fit(cls, texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
-        """Learn a vocabulary of at most *vocab_size* from *texts*, which may be read more than once."""
+        """Learn a vocabulary of at most *vocab_size* from *texts*, which may be read more than once.
+
+        Further keyword arguments of a class, with types and defaults, are settings that may stand under
+        ``model.tokenizer`` in a config; they are checked against the signature before data is read.
+        """
         raise TypeError(f"{cls.__name__} cannot be fitted on data")

@@ -27,6 +27,7 @@ KINDS: dict[str, Kind] = {
         Kind("head", "heads", "et_core.interfaces:Head"),
         Kind("loss", "losses", "et_core.interfaces:Loss"),
         Kind("tokenizer", "tokenizers", "et_core.interfaces:Tokenizer"),
+        Kind("segmenter", "segmenters", "et_core.interfaces:Segmenter"),
         Kind("strategy", "strategies", "et_core.interfaces:Strategy"),
         Kind("app", "apps", "et_core.interfaces:App"),
         Kind("objective", "objectives", "et_core.interfaces:Objective"),

@@ -25,16 +25,17 @@ from et_core.interfaces import (
     build_model,
     check_backbone_options,
     check_options,
+    provided_by,
 )
 from et_core.registry import ModelRef, plugins, registry
 from et_core.registry.hints import ProviderHints
-from et_core.runfolder import ModelBundle, verify_tokenizer
+from et_core.runfolder import ModelBundle
 from et_core.sources import resolve
 from et_core.training.checks import check_phases
 from et_core.training.encoding import Encoder
+from et_core.training.vocabulary import TokenizerChoice
 
 log = logging.getLogger("et")
-_FITTED_VOCABULARY = 8000
 _GIVEN_TO_OBJECTIVES = ("model", "losses", "apps", "tokenizer")
 
 
@@ -147,9 +148,9 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     app = build_app(config)
     backbone_class = registry("backbones").get(artifact.family)
     _check_fit(config, app, backbone_class, artifact)
+    choice = TokenizerChoice(config, backbone_class, artifact)
     train_rows, dev_rows = _open(config, app)
-    tokenizer, tokenizer_name = _tokenizer(config, app, backbone_class, artifact, train_rows)
-    app.tokenizer = tokenizer
+    app.tokenizer = tokenizer = choice.make(app, train_rows)
     options = {**config.model.options, **_marks(config, app)}
     backbone = build_backbone(artifact.family, options, tokenizer=tokenizer, artifact=artifact)
     if backbone.max_length is not None and config.data.max_length > backbone.max_length:
@@ -167,7 +168,7 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     bundle = ModelBundle(
         model=build_model(backbone, {"main": app}),
         tokenizer=tokenizer,
-        tokenizer_name=tokenizer_name,
+        tokenizer_name=choice.name,
         apps={"main": app},
         app_configs={"main": config.app},
         encoding=encoding,
@@ -194,7 +195,13 @@ def _family(config: RunConfig, artifact: Artifact) -> str:
 def _check_fit(config: RunConfig, app: App, backbone: type[Backbone], artifact: Artifact) -> None:
     check_backbone_options(artifact.family, config.model.options)
     name = registry("apps").find(config.app.name).name
-    missing = app.needs - backbone.provides
+    missing = app.needs - provided_by(backbone)
+    if "towers" in missing:
+        raise ConfigError(
+            f"app={name} as it is set has each text read alone, for which a model has to take one text; "
+            f"{artifact.family!r} takes {', '.join(sorted(backbone.accepts))}. "
+            "Choose another model (et list backbones), or have texts read together."
+        )
     if missing:
         raise ConfigError(
             f"the head of app={name} needs {', '.join(sorted(missing))} of its model; "
@@ -269,40 +276,3 @@ class _Usable:
                 self._rows.skip(row, str(error))
                 continue
             yield row
-
-
-def _tokenizer(
-    config: RunConfig, app: App, backbone: type[Backbone], artifact: Artifact, rows: Rows
-) -> tuple[Tokenizer, str]:
-    name = backbone.tokenizer
-    cls, name = registry("tokenizers").get(name), registry("tokenizers").find(name).qualified
-    source = artifact
-    if config.model.tokenizer:
-        source = resolve(config.model.tokenizer)
-        config.model.tokenizer = str(source.ref)
-    if source.tokenizer is not None:
-        tokenizer = cls.load(source.tokenizer)
-        verify_tokenizer(source.tokenizer, tokenizer)
-        return tokenizer, name
-    if not cls.trainable:
-        raise ConfigError(f"{config.model.ref} brings no tokenizer. Set model.tokenizer to a reference that has one.")
-    size = config.model.options.get("vocab_size") or _FITTED_VOCABULARY
-    log.info("tokenizer: learning a vocabulary of at most %d pieces on the training rows", size)
-    texts = _Texts(rows, app)
-    if not any(text.strip() for text in texts):
-        raise ConfigError(
-            f"{rows.description} has no text to learn a vocabulary from. "
-            "Set model.tokenizer to a reference whose tokenizer is used."
-        )
-    return cls.fit(texts, vocab_size=size), name
-
-
-class _Texts:
-    """All texts of *rows* that *app* reads; re-iterable, as ``Tokenizer.fit`` may read more than once."""
-
-    def __init__(self, rows: Rows, app: App) -> None:
-        self._rows = rows
-        self._app = app
-
-    def __iter__(self) -> Iterator[str]:
-        return (text for row in self._rows for text in self._app.texts(row))

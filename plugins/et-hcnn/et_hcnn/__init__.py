@@ -1,0 +1,1 @@
+"""Networks over words for et: text matching, text classification, and transfer between two domains."""
