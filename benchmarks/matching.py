@@ -150,7 +150,8 @@ def measure(arguments: argparse.Namespace, model: str, task: Task, seed: int, ro
             "output": f"{folder}/run",
         }
         run = et.train(config, progress=False)
-        source = pairs_file(Path(folder), arguments.data / task.report_on, rows or 4000)
+        count = 1000 if model.startswith("minilm") else 4000
+        source = pairs_file(Path(folder), arguments.data / task.report_on, count)
         written = run.predict_file(source, Path(folder) / "out.jsonl", keep=[])
         metrics = {} if rows else run.evaluate(str(arguments.data / task.report_on))
         return {
