@@ -97,7 +97,7 @@ class Conformance:
 
     @classmethod
     def title(cls) -> str:
-        """What is checked, such as "backbone et-bert/bert"."""
+        """What is checked, such as "loss et-core/mse"."""
         found = plugins().registry(cls.kind).find(cls.name)
         return f"{KINDS[cls.kind].name} {found.qualified}"
 

@@ -26,6 +26,7 @@ class TokenizerChoice:
         Writes the references and names that were found into *config*.
         """
         settings = config.model.tokenizer
+        self._family = artifact.family.rpartition("/")[2]
         self._source = artifact if settings.ref is None else resolve(settings.ref)
         if settings.ref is not None:
             settings.ref = str(self._source.ref)
@@ -65,7 +66,7 @@ class TokenizerChoice:
             for key in written:
                 raise ConfigError(
                     f"model.tokenizer.{key} says how a vocabulary is learned, but {self._source.ref} brings its "
-                    "tokenizer. Leave it out, or start from fresh weights, such as bert@init."
+                    f"tokenizer. Leave it out, or start from fresh weights, such as {self._family}@init."
                 )
             return {}
         entry = registry("tokenizers").find(self.name)

@@ -50,7 +50,7 @@ class BackboneSuite(Conformance):
     """The backbone's options. Without any, the usual sizes (num_layers, hidden_size, ...) are made small."""
 
     tokenizer: str = ""
-    """The reference whose tokenizer is used, such as "bert-tiny-random@zoo"; empty: one is fitted on some sentences."""
+    """The reference whose tokenizer is used, such as "NAME@zoo"; empty: one is fitted on some sentences."""
 
     supports_bf16: bool = True
     """Whether it can be computed under bf16 autocast."""
