@@ -136,7 +136,7 @@ def test_what_does_not_fit_the_weights_is_refused(train: Callable[..., Run], tmp
         train({"ref": ref, "tokenizer": {"segmenter": "jieba"}}, name="second")
     assert str(caught.value) == (
         f"model.tokenizer.segmenter says how a vocabulary is learned, but {ref} brings its tokenizer. "
-        "Leave it out, or start from fresh weights, such as bert@init."
+        "Leave it out, or start from fresh weights, such as hcnn@init."
     )
 
 
