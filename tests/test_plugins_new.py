@@ -16,9 +16,9 @@ import yaml
 from click.testing import CliRunner
 
 from et_core.cli.main import cli
-from et_core.cli.plugins_new import NewPlugin
 from et_core.errors import ConfigError, EtError
 from et_core.registry import KINDS, PluginSet, Status
+from et_core.scaffold import NewPlugin
 from tests.environments import ROOT, call, fresh_environment, install, own_wheels, uninstall
 from tests.fake_dists import fake_dist, on_path, run_python
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from et_core.interfaces.head import Head
     from et_core.interfaces.inputs import Batch, Features, Inputs, Text
     from et_core.interfaces.loss import Loss
-    from et_core.interfaces.model import Model, provided_by
+    from et_core.interfaces.model import Model, accepted_by, provided_by
     from et_core.interfaces.objective import Objective, Phase, Step, Term
     from et_core.interfaces.optimization import OptimizerFactory, Schedule
     from et_core.interfaces.preset import Preset, Provider, read_presets
@@ -79,6 +79,7 @@ __all__ = [
     "Text",
     "Tokenizer",
     "Tracker",
+    "accepted_by",
     "build_backbone",
     "build_component",
     "build_distiller",
@@ -134,6 +135,7 @@ _ORIGINS = {
     "Text": "et_core.interfaces.inputs",
     "Tokenizer": "et_core.interfaces.tokenizer",
     "Tracker": "et_core.interfaces.tracker",
+    "accepted_by": "et_core.interfaces.model",
     "build_backbone": "et_core.interfaces.building",
     "build_component": "et_core.interfaces.building",
     "build_distiller": "et_core.interfaces.building",

@@ -50,3 +50,11 @@ class Model(nn.Module):
 def provided_by(backbone: type[Backbone]) -> frozenset[str]:
     """What a model over *backbone* can give to a head: what it provides, and towers where it takes one text."""
     return backbone.provides | (_TOWERS if "text" in backbone.accepts else frozenset())
+
+
+def accepted_by(accepts: frozenset[str], needs: frozenset[str]) -> frozenset[str]:
+    """What examples may hold for a backbone that *accepts* so much, under a head with these *needs*.
+
+    For towers one text is enough: the model gives it two separate ones in turn.
+    """
+    return accepts | {"texts"} if needs & _TOWERS and "text" in accepts else accepts

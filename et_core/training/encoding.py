@@ -9,7 +9,7 @@ from typing import Any
 from et_core.config import RunConfig
 from et_core.data import ExampleStore, Rows, cached_store, encode_rows
 from et_core.errors import ComponentError
-from et_core.interfaces import App, Backbone, Example, Row, Strategy, Tokenizer
+from et_core.interfaces import App, Backbone, Example, Row, Strategy, Tokenizer, accepted_by
 
 
 class Encoder:
@@ -66,8 +66,8 @@ class Encoder:
 
     def _check_inputs(self, example: Example) -> None:
         """ComponentError where the app gives inputs that the backbone does not take, which would fail in a step."""
-        apart = {"texts"} if "towers" in self._app.needs and "text" in self._accepts else set()
-        refused = sorted(name for name in example.inputs if not _asks(name) & (self._accepts | apart))
+        accepted = accepted_by(self._accepts, self._app.needs)
+        refused = sorted(name for name in example.inputs if not _asks(name) & accepted)
         if refused:
             raise ComponentError(
                 f"{type(self._app).__name__} encodes rows into {', '.join(sorted(example.inputs))}, but "

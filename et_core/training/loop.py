@@ -140,7 +140,11 @@ class Loop:
     def _begin(self, index: int, phase: Phase) -> Step:
         """Seed torch for *phase* of the step *index*, from nothing but these, the run's seed and the rank."""
         seed = np.random.SeedSequence((self._train.seed, index, self._strategy.rank)).generate_state(1)[0]
-        torch.manual_seed(int(seed))
+        if self._strategy.device.type == "cpu":
+            # The same numbers; torch.manual_seed also writes down the stack, for devices that are not there yet.
+            torch.default_generator.manual_seed(int(seed))
+        else:
+            torch.manual_seed(int(seed))
         rng = np.random.default_rng((self._train.seed, index))
         return Step(index, self._plan.total_steps, phase.name, rng, self._strategy.all_gather)
 

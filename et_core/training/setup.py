@@ -159,6 +159,7 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
             f"but {config.model.ref} has positions for {backbone.max_length} tokens."
         )
     _fit(app, train_rows, skip_bad=config.data.on_bad_row == "skip")
+    app.evaluation(metric_names(config))  # refuses metrics that do not fit the labels, before all rows are encoded
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
     encoder = Encoder(config, app, tokenizer, backbone=backbone, encoding=encoding, strategy=strategy)
     stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}

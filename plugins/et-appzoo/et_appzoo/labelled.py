@@ -55,6 +55,16 @@ class LabelledApp(App):
         return needs
 
     @property
+    def loss_settings(self) -> list[str]:
+        """The settings that were given and say how the app's own loss is computed."""
+        given = {
+            "loss": self._loss is not None,
+            "class_weights": self._class_weights is not None,
+            "label_smoothing": self._smoothing > 0,
+        }
+        return [name for name, said in given.items() if said]
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of target that its metrics are fed with (``Metric.modes``)."""
         return (self.mode,)

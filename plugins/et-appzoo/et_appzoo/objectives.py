@@ -45,6 +45,11 @@ class InBatchNegatives(Objective):
                     "it is for app=matching with app.towers=2 and app.mode=single-label. Change these, or leave "
                     "objective out."
                 )
+            for name in getattr(app, "loss_settings", ()):
+                raise ConfigError(
+                    f"app.{name} has no effect with objective=in-batch-negatives, which has a loss of its own. "
+                    "Leave one of them out."
+                )
         self.model = model
         self._scale = scale
         self._symmetric = symmetric

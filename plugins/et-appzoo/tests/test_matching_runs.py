@@ -93,6 +93,15 @@ def test_a_pair_of_joined_texts_is_saved_in_transformers_layout(tmp_path: Path) 
     assert run.predict(PAIRS[:1])[0].score == pytest.approx(float(shares[1]), abs=1e-5)
 
 
+def test_a_metric_that_does_not_fit_is_refused_before_rows_are_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ET_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match=r"^metrics: map ranks the candidates of each query"):
+        train(tmp_path, pairs_file(tmp_path / "train.tsv"), metrics=["map"])
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize("objective", ["in-batch-negatives", "supervised"])
 def test_two_towers_learn_pairs_by_heart(tmp_path: Path, objective: str) -> None:
     run = train(

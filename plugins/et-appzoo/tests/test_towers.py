@@ -166,6 +166,18 @@ def test_the_objective_is_refused_where_no_label_says_match(settings: Any) -> No
         InBatchNegatives(model=torch.nn.Linear(1, 1), apps={"main": Matching(**settings)})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("loss", "cosine-cross-entropy"), ("class_weights", "balanced"), ("label_smoothing", 0.1)]
+)
+def test_what_says_how_another_loss_is_computed_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        InBatchNegatives(model=torch.nn.Linear(1, 1), apps={"main": Matching(towers=2, **{name: value})})
+    assert str(error.value) == (
+        f"app.{name} has no effect with objective=in-batch-negatives, which has a loss of its own. "
+        "Leave one of them out."
+    )
+
+
 def test_the_losses_of_the_cosine_are_their_formulas() -> None:
     cosine, labels = torch.tensor([0.9, 0.2, -0.4]), torch.tensor([1, 1, 0])
     total, count = CosineCrossEntropy(scale=4.0, center=0.1)({"cosine": cosine}, {"label": labels})
