@@ -113,10 +113,10 @@ class Conformance:
         """Run one check; nothing but KeyboardInterrupt and SystemExit leaves it."""
         expected = self.expected_failures.get(check.name)
         try:
-            reason = check.reason_to_skip(self)
-            if reason is not None:
-                return Outcome(check.name, Status.SKIPPED, reason)
             with _settings():
+                reason = check.reason_to_skip(self)
+                if reason is not None:
+                    return Outcome(check.name, Status.SKIPPED, reason)
                 check.function(self)
         except Exception as error:  # noqa: BLE001 - a component may fail in any way, and that is the finding
             if expected:
