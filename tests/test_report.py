@@ -212,6 +212,11 @@ def test_one_huge_value_does_not_flatten_the_curve(tmp_path: Path) -> None:
     assert "Values above 3.12 are cut." in page(tmp_path, history=history).text
 
 
+def test_of_two_values_none_is_cut(tmp_path: Path) -> None:
+    history = [{"step": 10, "loss": 1.0, "lr": 6e-5}, {"step": 20, "loss": 0.7, "lr": 5e-6}]
+    assert "are cut" not in page(tmp_path, history=history).text
+
+
 def test_values_that_are_not_finite_are_named_and_leave_a_gap(tmp_path: Path) -> None:
     losses = [1.0, 0.9, float("nan"), None, 0.7, float("inf"), 0.6]
     found = page(tmp_path, history=[{"step": i, "loss": loss} for i, loss in enumerate(losses, start=1)])

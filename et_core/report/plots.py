@@ -19,6 +19,8 @@ _TOP, _RIGHT, _BOTTOM = 20, 12, 26
 _CHARACTER = 7.0
 # An axis spans at least this share of its values: closer up, noise would look like a trend.
 _LEAST_SPAN = 0.1
+# Of fewer values none counts as a spike.
+_SPIKES_FROM = 20
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def ticks(low: float, high: float, *, count: int) -> list[float]:
 def ceiling(values: Floats) -> float:
     """The height at which a curve is cut off: one spike must not press the rest of it into a flat line."""
     finite = values[np.isfinite(values)]
-    typical = float(np.quantile(finite, 0.98, method="lower")) if len(finite) else 0.0
+    typical = float(np.quantile(finite, 0.98, method="lower")) if len(finite) >= _SPIKES_FROM else 0.0
     return 1.5 * typical if 0 < 10 * typical < finite.max() else math.inf
 
 
