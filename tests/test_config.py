@@ -307,10 +307,18 @@ class Options:
     marks: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class Nested:
+    inner: Options = field(default_factory=Options)
+    other: Options | None = None
+
+
 def test_options_are_checked_against_the_signature_they_are_for() -> None:
     checked = check_arguments(Component, {"mode": "mean", "share": "0.5"}, where="app", owner="demo")
     assert checked == {"mode": "mean", "share": 0.5}
     assert check_arguments(Options, {"size": 2}, where="model", owner="Demo") == {"size": 2}
+    nested = check_arguments(Nested, {"inner": {"size": "2"}, "other": {}}, where="model", owner="Demo")
+    assert nested == {"inner": Options(size=2), "other": Options()}
 
 
 @pytest.mark.parametrize(
@@ -328,6 +336,16 @@ def test_options_are_checked_against_the_signature_they_are_for() -> None:
         (Options, {"marks": {"a": "b"}}, "s.marks is {'a': 'b'}: expected keys with whole numbers."),
         (Options, {"size": "big"}, "s.size is 'big': expected a whole number or null."),
         (Options, {"xyzzy": 1}, "s.xyzzy is not an argument of demo. Arguments: size, marks."),
+        (
+            Nested,
+            {"inner": {"sizes": 1}},
+            "s.inner.sizes is not an argument of s.inner. Did you mean 'size'? Arguments: size, marks.",
+        ),
+        (
+            Nested,
+            {"other": {"sizes": 1}},
+            "s.other.sizes is not an argument of s.other. Did you mean 'size'? Arguments: size, marks.",
+        ),
     ],
 )
 def test_wrong_option_is_refused_before_anything_is_built(target: Any, options: Any, message: str) -> None:

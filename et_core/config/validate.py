@@ -100,6 +100,9 @@ def check_arguments(
 
 def check_value(hint: Any, value: Any, path: str) -> Any:
     """Return *value* as the type *hint* says, or raise ConfigError. A number becomes text where text is wanted."""
+    section = _section(hint)
+    if section is not None and isinstance(value, Mapping):
+        return section(**check_arguments(section, value, where=path, owner=path))
     error = ConfigError(f"{path} is {_shown(value)}: expected {describe(hint)}.{_missing_space(value)}")
     if isinstance(value, bool) and not _admits_bool(hint):
         raise error
@@ -107,6 +110,13 @@ def check_value(hint: Any, value: Any, path: str) -> Any:
         return _adapter(hint).validate_python(value)
     except ValidationError as cause:
         raise error from cause
+
+
+def _section(hint: Any) -> type[Any] | None:
+    """The dataclass whose fields are the keys of a value that is *hint*, if it is one, or one or nothing."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    choices = [choice for choice in (typing.get_args(hint) if is_union else (hint,)) if choice is not type(None)]
+    return choices[0] if len(choices) == 1 and dataclasses.is_dataclass(choices[0]) else None  # type: ignore[return-value]
 
 
 def _shown(value: Any) -> str:

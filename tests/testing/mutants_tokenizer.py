@@ -165,6 +165,11 @@ class OffsetsInUtf16(Sound):
         return [Piece(p.id, place(p.start), place(p.end), p.word) for p in super().pieces(text)]
 
 
+class OffsetsFromOne(Sound):
+    def pieces(self, text: str) -> list[Piece]:
+        return [piece._replace(start=piece.start + 1, end=piece.end + 1) for piece in super().pieces(text)]
+
+
 class OneWord(Sound):
     def pieces(self, text: str) -> list[Piece]:
         return [piece._replace(word=0) for piece in super().pieces(text)]
@@ -293,6 +298,7 @@ BROKEN: dict[str, type[Tokenizer]] = {
     "counts-one-less": CountsOneLess,
     "mask-beyond": MaskBeyond,
     "offsets-in-utf16": OffsetsInUtf16,
+    "offsets-from-one": OffsetsFromOne,
     "one-word": OneWord,
     "always-gives-offsets": AlwaysGivesOffsets,
     "fails-on-blanks": FailsOnBlanks,
@@ -327,6 +333,7 @@ def broken(name: str) -> type[TokenizerConformance]:
 MUTANTS: dict[str, tuple[type[TokenizerConformance], str]] = {
     "ids_lie_in_the_vocabulary": (broken("counts-one-less"), "in a vocabulary of"),
     "special_ids_lie_in_the_vocabulary": (broken("mask-beyond"), "the id of 'mask' is"),
+    "offsets_lie_in_the_text": (broken("offsets-from-one"), "no token stands for 'T', character 0"),
     "offsets_cut_out_their_token": (broken("offsets-in-utf16"), "but the token is 'the'"),
     "words_are_in_order": (broken("one-word"), "which is several words"),
     "asking_for_offsets_changes_no_ids": (
