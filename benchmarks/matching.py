@@ -40,9 +40,6 @@ class Task:
     app: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     english: bool = True
-    towers: bool = True
-    """Whether one cosine can tell its labels apart: two of them, or numbers."""
-
     epochs: int = 8
     lr: float = 1e-3
     dropout: float = 0.2
@@ -62,12 +59,7 @@ TASKS = {
     ),
     "bustm": Task(*(name.format("bustm") for name in FEW), ("accuracy", "auc"), english=False, epochs=30, dropout=0.5),
     "ocnli": Task(
-        *(name.format("ocnli") for name in FEW),
-        ("accuracy", "macro-f1"),
-        english=False,
-        towers=False,
-        epochs=30,
-        dropout=0.5,
+        *(name.format("ocnli") for name in FEW), ("accuracy", "macro-f1"), english=False, epochs=30, dropout=0.5
     ),
 }
 NETWORKS = ("hcnn", "bicnn", "dam", "damplus")
@@ -97,8 +89,6 @@ def main() -> None:
         return
     for task in arguments.tasks:
         for model in arguments.models:
-            if model.endswith("towers") and not TASKS[task].towers:
-                continue
             for seed in arguments.seeds:
                 keep(arguments, task, model, seed)
     print_table(read(arguments.output))

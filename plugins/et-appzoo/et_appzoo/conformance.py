@@ -44,6 +44,11 @@ class TestTwoTowersProjected(HeadConformance):
     spec: ClassVar[Mapping[str, Any]] = {"pooling": "pooled", "projection_dim": 8}
 
 
+class TestTwoTowersOfSeveralLabels(HeadConformance):
+    name = "two-towers"
+    spec: ClassVar[Mapping[str, Any]] = {"num_outputs": 3}
+
+
 class TestClassification(AppConformance):
     name = "classification"
 
@@ -96,6 +101,11 @@ class TestMatchingByTwoTexts(TestMatching):
 
 
 class TestMatchingByTowers(TestMatching):
+    config = _TOWERS
+
+
+class TestMatchingOfSeveralLabelsByTowers(TestClassificationOfPairs):
+    name = "matching"
     config = _TOWERS
 
 

@@ -29,33 +29,46 @@ class TwoTowers(Head):
     """Vectors of texts that were each encoded alone, of unit length, and the cosine of two.
 
     *pooling* makes one vector of a text: "mean" of its tokens, the "first" token, or the "pooled" state of the model
-    family. *projection_dim* adds a linear layer to so many dimensions (the same for both texts).
+    family. *projection_dim* adds a linear layer to so many dimensions (the same for both texts). With *num_outputs* a
+    pair gets as many logits, of [u; v; |u - v|] before u and v are scaled (Reimers & Gurevych 2019, section 3).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"towers", "tokens"})
 
     def __init__(
-        self, *, hidden_size: int, pooling: str = "mean", projection_dim: int | None = None, **spec: Any
+        self,
+        *,
+        hidden_size: int,
+        pooling: str = "mean",
+        projection_dim: int | None = None,
+        num_outputs: int | None = None,
+        **spec: Any,
     ) -> None:
         super().__init__()
         self._pool = {"mean": _mean, "first": _first, "pooled": _pooled}[pooling]
         if pooling == "pooled":
             self.needs = frozenset({"towers", "pooled"})
         self.projection = None if projection_dim is None else nn.Linear(hidden_size, projection_dim)
+        width = hidden_size if projection_dim is None else projection_dim
+        self.classifier = None if num_outputs is None else nn.Linear(3 * width, num_outputs)
 
     def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:
-        """``{"first": [B, H]}``, and for two texts also ``"second"`` [B, H] and their ``"cosine"`` [B]; in fp32."""
+        """``{"first": [B, H]}``, and for two texts ``"second"``, ``"cosine"`` [B] and ``"logits"`` [B, C]; in fp32."""
         towers: Any = features.extra["towers"]
         with torch.autocast(_device(towers[0]).type, enabled=False):
             vectors = [self._vector(tower) for tower in towers]
-            if len(vectors) == 1:
-                return {"first": vectors[0]}
-            first, second = vectors
-            return {"first": first, "second": second, "cosine": (first * second).sum(-1)}
+            units = [functional.normalize(vector, dim=-1) for vector in vectors]
+            if len(units) == 1:
+                return {"first": units[0]}
+            first, second = units
+            found = {"first": first, "second": second, "cosine": (first * second).sum(-1)}
+            if self.classifier is not None:
+                found["logits"] = self.classifier(torch.cat((*vectors, (vectors[0] - vectors[1]).abs()), -1))
+            return found
 
     def _vector(self, tower: Features) -> Tensor:
         pooled = self._pool(tower)
-        return functional.normalize(pooled if self.projection is None else self.projection(pooled), dim=-1)
+        return pooled if self.projection is None else self.projection(pooled)
 
 
 def _device(features: Features) -> torch.device:

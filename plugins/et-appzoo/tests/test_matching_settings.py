@@ -48,11 +48,6 @@ def rows(*labels: Any, **more: Any) -> list[Row]:
             "app.domains has no effect with app.towers=2: it is for app.towers=1. Leave it out.",
         ),
         (
-            {"towers": 2, "mode": "graded"},
-            "app.mode=graded predicts one of several grades, which one cosine cannot tell apart. "
-            "With app.towers=2 take app.mode=regression, which fits the cosine to numbers.",
-        ),
-        (
             {"head": "two-towers"},
             "app.head=two-towers takes one vector a text, which app.towers=1 does not give. Set app.towers=2, or "
             "take another head: et list heads",

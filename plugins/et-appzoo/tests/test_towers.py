@@ -46,15 +46,18 @@ def tokenizer() -> PretrainedTokenizer:
     return PretrainedTokenizer.load(folder)
 
 
-def built(tokenizer: PretrainedTokenizer, **settings: Any) -> tuple[Matching, Any, Batch]:
-    """An app over the rows above, its model without dropout, and the rows as one batch."""
+def built(
+    tokenizer: PretrainedTokenizer, data: Sequence[Row] | None = None, **settings: Any
+) -> tuple[Matching, Any, Batch]:
+    """An app over *data*, or the rows above, its model without dropout, and the rows as one batch."""
     torch.manual_seed(0)
+    data = rows() if data is None else data
     app = Matching(towers=2, **settings)
-    app.fit(rows())
+    app.fit(data)
     artifact = resolve("bert-tiny-random@zoo")
     options = {"dropout": 0.0, "attention_dropout": 0.0}
     model = build_model(build_backbone("bert", options, tokenizer=tokenizer, artifact=artifact), {"main": app})
-    examples = app.encode(rows(), tokenizer, max_length=32, accepts=model.backbone.accepts)
+    examples = app.encode(data, tokenizer, max_length=32, accepts=model.backbone.accepts)
     return app, model.eval(), collate(examples, pad_id=tokenizer.pad_id)
 
 
@@ -164,6 +167,9 @@ def test_a_batch_without_a_match_costs_nothing_and_has_a_gradient(tokenizer: Pre
 def test_the_objective_is_refused_where_no_label_says_match(settings: Any) -> None:
     with pytest.raises(ConfigError, match=r"it is for app=matching with app.towers=2 and app.mode=single-label"):
         InBatchNegatives(model=torch.nn.Linear(1, 1), apps={"main": Matching(**settings)})
+    three = Matching(towers=2, labels=["x", "y", "z"])
+    with pytest.raises(ConfigError, match=r"that one of two labels calls a match"):
+        InBatchNegatives(model=torch.nn.Linear(1, 1), apps={"main": three})
 
 
 @pytest.mark.parametrize(
@@ -190,13 +196,38 @@ def test_the_losses_of_the_cosine_are_their_formulas() -> None:
     assert float(count) == 3
 
 
-def test_three_labels_or_no_range_are_refused() -> None:
-    app = Matching(towers=2)
+@pytest.mark.parametrize("settings", [{}, {"mode": "graded"}])
+def test_three_labels_are_told_apart_by_a_layer_over_both_vectors(
+    tokenizer: PretrainedTokenizer, settings: Any
+) -> None:
+    data = rows([(text, pair, str(number % 3)) for number, (text, pair, _) in enumerate(ROWS)])
+    app, model, batch = built(tokenizer, data=data, projection_dim=5, **settings)
+    head = model.heads_by_task["main"]
+    towers = model.features(batch, want=frozenset({"towers"})).extra["towers"]
+    u, v = (
+        head.projection((tower.tokens * tower.mask.unsqueeze(-1)).sum(1) / tower.mask.sum(1, keepdim=True))
+        for tower in towers
+    )
+    expected = torch.cat([u, v, (u - v).abs()], 1) @ head.classifier.weight.T + head.classifier.bias
+    found = app.outputs(model, batch)
+    assert list(found) == ["logits"]
+    torch.testing.assert_close(found["logits"], expected)
+    assert app.own_loss().name == "et-core/cross-entropy"
+    predicted = app.decode({"logits": found["logits"].detach().numpy()}, [])
+    assert list(predicted[0].probabilities) == ["0", "1", "2"]
+    torch.testing.assert_close(app.vectors(model, alone(batch))[0], functional.normalize(u, dim=-1)[0])
+
+
+def alone(batch: Batch) -> Batch:
+    """The first texts of *batch*."""
+    return Batch(Inputs(batch.inputs.texts[:1]), {}, batch.rows)
+
+
+def test_a_threshold_for_three_labels_and_numbers_without_a_range_are_refused() -> None:
     with pytest.raises(ConfigError) as error:
-        app.fit(rows([("a", "b", label) for label in "xyz"]))
+        Matching(towers=2, threshold=0.5).fit(rows([("a", "b", label) for label in "xyz"]))
     assert str(error.value) == (
-        "app.towers=2 tells labels apart by one cosine, which is enough for two, not for 3: x, y, z. "
-        "Take app.towers=1, or app.mode=regression for labels with an order."
+        "app.threshold is a cosine, which tells two labels apart, not 3: x, y, z. Leave it out."
     )
     with pytest.raises(ConfigError, match=r"^every label of the training data is 2, so that there is no range"):
         Matching(towers=2, mode="regression").fit(rows([("a", "b", "2"), ("a", "c", "2")]))

@@ -77,8 +77,8 @@ class Matching(LabelledApp):
 
         *relevant_from* is the grade or number from which on a candidate is relevant. *domains* names the values of the
         role "domain", which a model that accepts marks is told. With *towers* of 2 each text gets a vector of its own,
-        by *pooling* and *projection_dim*, and their cosine decides: from *threshold* on, tuned on dev by accuracy where
-        it is "auto".
+        by *pooling* and *projection_dim*. Their cosine is the number, or decides between two labels: from *threshold*
+        on, tuned on dev by accuracy where it is "auto". Between more labels, or grades, a layer over both decides.
         """
         check_settings(given := dict(locals()))
         names = graded_names(labels or ()) if mode == "graded" else labels or ()
@@ -109,7 +109,7 @@ class Matching(LabelledApp):
     @property
     def gives_positives(self) -> bool:
         """Whether its targets say which pairs are a match, and what texts are equal, as in-batch-negatives needs."""
-        return self._towers == 2 and self.mode == "single-label"
+        return self._by_cosine and self.mode == "single-label"
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -141,11 +141,15 @@ class Matching(LabelledApp):
     def head(self) -> HeadSpec:
         if self._towers == 1:
             return super().head()
-        spec = {"pooling": self._pooling, "projection_dim": self._projection_dim}
+        spec = {
+            "pooling": self._pooling,
+            "projection_dim": self._projection_dim,
+            "num_outputs": None if self._by_cosine else len(self.labels.names),
+        }
         return HeadSpec("", self._head or _TOWERS, spec)
 
     def own_loss(self) -> LossSpec:
-        if self._towers == 1:
+        if not self._by_cosine:
             return super().own_loss()
         if self.mode == "regression":
             low, high = self.labels.range or (0.0, 1.0)
@@ -170,7 +174,7 @@ class Matching(LabelledApp):
 
     def outputs(self, model: Model, batch: Batch) -> Mapping[str, Tensor]:
         found = super().outputs(model, batch)
-        return found if self._towers == 1 else {"cosine": found["cosine"]}
+        return found if self._towers == 1 else {name: found[name] for name in self._scoring.reads}
 
     def decode(self, outputs: Mapping[str, np.ndarray], examples: Sequence[Example]) -> list[Matched]:
         logits, scores = self._scoring.logits(outputs), self._scoring.scores(outputs)
@@ -179,7 +183,7 @@ class Matching(LabelledApp):
             return [Matched(value, score, None) for value, score in zip(logits[:, 0].tolist(), ranked, strict=True)]
         names = self.labels.names
         best = logits.argmax(1)
-        if self._towers == 2:
+        if self._by_cosine:
             return [Matched(names[index], score, None) for index, score in zip(best, ranked, strict=True)]
         rows = softmax(logits).round(6).tolist()
         return [
@@ -247,6 +251,11 @@ class Matching(LabelledApp):
         return self._queries and (self.mode != "single-label" or self._scoring.positive is not None)
 
     @property
+    def _by_cosine(self) -> bool:
+        two = self.mode == "single-label" and len(self.labels.names) <= 2
+        return self._towers == 2 and (two or self.mode == "regression")
+
+    @property
     def _untuned(self) -> float:
         return THRESHOLD if self._threshold == "auto" else self._threshold
 
@@ -259,7 +268,7 @@ class Matching(LabelledApp):
             names=names,
             positive=positive,
             span=self.labels.range or (0.0, 1.0),
-            towers=self._towers,
+            by_cosine=self._by_cosine,
             threshold=self._untuned if self._tuned is None else self._tuned,
             relevant_from=self._relevant_from,
         )
@@ -317,10 +326,10 @@ class Matching(LabelledApp):
 
     def _check_learned(self) -> None:
         names = self.labels.names
-        if self._towers == 2 and len(names) > 2:
+        if len(names) > 2 and self._threshold != "auto":
             raise ConfigError(
-                f"app.towers=2 tells labels apart by one cosine, which is enough for two, not for {len(names)}: "
-                f"{shown(names)}. Take app.towers=1, or app.mode=regression for labels with an order."
+                f"app.threshold is a cosine, which tells two labels apart, not {len(names)}: {shown(names)}. "
+                "Leave it out."
             )
         if self.labels.range and self.labels.range[0] == self.labels.range[1] and self._towers == 2:
             raise ConfigError(

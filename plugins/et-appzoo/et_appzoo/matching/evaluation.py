@@ -40,7 +40,7 @@ class MatchingEvaluation(LabelledEvaluation):
         self._asked = self._unasked = 0
         self._tuned_cosine = tuned
         self.cosines = np.zeros((2, 2 * _BINS + 1), np.int64)
-        """Two towers, two labels: how many pairs of each label got each cosine from -1 to 1, in ten-thousandths."""
+        """Two labels by cosine: how many pairs of each label got each cosine from -1 to 1, in ten-thousandths."""
 
     def update(self, outputs: Mapping[str, np.ndarray], examples: Sequence[Example]) -> None:
         targets = np.stack([example.targets["label"] for example in examples])
@@ -52,7 +52,7 @@ class MatchingEvaluation(LabelledEvaluation):
             return
         if self._scoring.mode == "graded":
             self.feed("regression", predictions=scores, targets=self._scoring.grades[targets], scores=scores)
-        if self._scoring.towers == 2 and self._scoring.mode == "single-label":
+        if self._scoring.by_cosine and self._scoring.mode == "single-label":
             places = np.rint((np.clip(scores, -1, 1) + 1) * _BINS).astype(int)
             np.add.at(self.cosines, (targets, places), 1)
         self._rank(scores, targets, np.stack([example.targets["query"] for example in examples]))
@@ -68,8 +68,8 @@ class MatchingEvaluation(LabelledEvaluation):
         figures = super().metrics()
         loss = figures.pop("loss")
         ranked = {name: metric.compute() for name, metric in self._ranking.items()} if self._asked else {}
-        # Two towers learn by another loss than a decision has, and a curve would show both as one.
-        return {**figures, **ranked} if self._scoring.towers == 2 else {**figures, **ranked, "loss": loss}
+        # A cosine is learned by another loss than a decision has, and a curve would show both as one.
+        return {**figures, **ranked} if self._scoring.by_cosine else {**figures, **ranked, "loss": loss}
 
     def higher_is_better(self, name: str) -> bool:
         found: Metric | None = self._ranking.get(name)
@@ -97,7 +97,7 @@ class MatchingEvaluation(LabelledEvaluation):
         return [*figures[:-1], Bars(f"{self._main} by domain", known), figures[-1]]
 
     def confidence(self, log_probabilities: np.ndarray) -> str:
-        if self._scoring.towers == 1:
+        if not self._scoring.by_cosine:
             return super().confidence(log_probabilities)
         log_odds = float(log_probabilities[1] - log_probabilities[0])
         return f"cosine {log_odds / SHARPNESS + self._scoring.threshold:.3f}"

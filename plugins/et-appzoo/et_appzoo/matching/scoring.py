@@ -20,20 +20,25 @@ class Scoring:
 
     *names* are the labels, *positive* the index of the one that makes a candidate relevant (None: no one does),
     *span* the least and the greatest number of the training rows. *threshold* is the cosine from which on a pair of
-    vectors is a match. From *relevant_from* on a grade or number is relevant.
+    vectors is a match, where pairs are decided *by_cosine*. From *relevant_from* on a grade or number is relevant.
     """
 
     mode: str
     names: Sequence[str] = ()
     positive: int | None = None
     span: tuple[float, float] = (0.0, 1.0)
-    towers: int = 1
+    by_cosine: bool = False
     threshold: float = THRESHOLD
     relevant_from: float | None = None
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What of a model's outputs is needed."""
+        return ("cosine",) if self.by_cosine else ("logits",)
+
     def logits(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits [N, C], or numbers [N, 1] in the labels' own range."""
-        if self.towers == 1:
+        if not self.by_cosine:
             return np.asarray(outputs["logits"], np.float64)
         cosines = np.asarray(outputs["cosine"], np.float64)
         if self.mode == "regression":
@@ -43,7 +48,7 @@ class Scoring:
 
     def scores(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """What each pair is ranked by [N]: see ``Matched.score``."""
-        if self.towers == 2:
+        if self.by_cosine:
             return np.asarray(outputs["cosine"], np.float64)
         logits = self.logits(outputs)
         if self.mode == "regression":

@@ -38,11 +38,6 @@ def check_settings(given: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"app.{name} has no effect with app.towers={towers}: it is for app.towers={wanted}. Leave it out."
             )
-    if mode == "graded" and towers == 2:
-        raise ConfigError(
-            "app.mode=graded predicts one of several grades, which one cosine cannot tell apart. "
-            "With app.towers=2 take app.mode=regression, which fits the cosine to numbers."
-        )
     if head is not None and ("towers" in registry("heads").get(head).needs) != (towers == 2):
         reads = "one vector a text" if towers == 1 else "two texts that were read together"
         raise ConfigError(
