@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,6 +146,24 @@ class LosesConfig(Sound):
 class OddConfig(Sound):
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         return {**super().config(heads), "rates": {1, 2}}
+
+
+class ForgetsScale(Sound):
+    """Writes a scale into config.json and does not read it."""
+
+    @dataclass
+    class Options(Sound.Options):  # type: ignore[misc]
+        scale: float = 1.0
+
+    def __init__(self, tokenizer: Tokenizer, sizes: Mapping[str, int], options: Any) -> None:
+        super().__init__(tokenizer, sizes, options)
+        self.factor = options.scale
+
+    def embed(self, text: Text, inputs: Inputs) -> Tensor:
+        return self.factor * super().embed(text, inputs)
+
+    def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
+        return {**super().config(heads), "scale": self.factor}
 
 
 BRANCHES: dict[str, Any] = {

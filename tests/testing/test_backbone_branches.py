@@ -66,6 +66,13 @@ def test_each_finding_is_named(name: str, check: str, found: str) -> None:
     assert found in str(outcome.error)
 
 
+def test_what_no_weight_shows_is_read_from_the_config_too() -> None:
+    sound = suite("forgetsscale")
+    own = type("Own", (sound,), {"config": {**sound.config, "scale": 2.0}})
+    outcome = own().run(BackboneConformance.checks()["training_can_start_from_it"])
+    assert "starting from a saved model moves tokens of row 0" in str(outcome.error)
+
+
 def test_an_extra_of_its_own_has_to_be_given() -> None:
     own = type("Own", (suite("withholds"),), {"own_extras": frozenset({"sums"})})
     outcome = own().run(BackboneConformance.checks()["outputs_have_their_shapes"])
@@ -85,6 +92,12 @@ class TakesLabels(Head):
         return {"logits": self.linear(features.pooled)}
 
 
+class AddsUpInTraining(TakesLabels):
+    def forward(self, features: Features, *, positions: Tensor | None = None) -> dict[str, Tensor]:  # type: ignore[override]
+        outputs = super().forward(features)
+        return {**outputs, "loss": outputs["logits"].mean()} if self.training else outputs
+
+
 class Unknown(TakesLabels):
     needs = frozenset({"pooled", "sums"})
 
@@ -93,6 +106,7 @@ class Unknown(TakesLabels):
     ("cls", "check", "found"),
     [
         (TakesLabels, "it_computes_no_loss", "forward takes labels besides features and positions"),
+        (AddsUpInTraining, "it_computes_no_loss", "of 4 rows loss is []"),
         (Unknown, "needs_is_honest", "needs names 'sums', which is none of attentions"),
     ],
 )

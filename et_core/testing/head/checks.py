@@ -35,6 +35,16 @@ def _no_bf16(suite: HeadConformance) -> str | None:
     return None if suite.supports_bf16 else "supports_bf16 is False"
 
 
+def _refuse_sums(outputs: Any) -> None:
+    """CheckFailed where *outputs* are no tensors by name whose first axis runs over the rows."""
+    if not isinstance(outputs, dict) or not outputs:
+        raise CheckFailed(f"forward gives {outputs!r:.60}, not a dict of tensors.")
+    for name, output in outputs.items():
+        if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(_LENGTHS):
+            shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise CheckFailed(f"of {len(_LENGTHS)} rows {name} is {shape}: its first axis has to run over the rows.")
+
+
 class HeadConformance(Conformance):
     """What every head promises, checked on made-up features of the kinds that its ``needs`` names."""
 
@@ -92,15 +102,8 @@ class HeadConformance(Conformance):
         taken = [name for name in parameters if name not in ("features", "positions")]
         if taken:
             raise CheckFailed(f"forward takes {listed(taken)} besides features and positions.")
-        outputs = _run(head, features)
-        if not isinstance(outputs, dict) or not outputs:
-            raise CheckFailed(f"forward gives {outputs!r:.60}, not a dict of tensors.")
-        for name, output in outputs.items():
-            if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(_LENGTHS):
-                shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise CheckFailed(
-                    f"of {len(_LENGTHS)} rows {name} is {shape}: its first axis has to run over the rows."
-                )
+        for training in (False, True):
+            _refuse_sums(_run(head.train(training), features))
 
     @check(unless=_no_num_outputs)
     def num_outputs_is_the_width_of_logits(self) -> None:
