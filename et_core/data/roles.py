@@ -56,12 +56,17 @@ def bind(cells: tuple[Cell, ...], part: Part, columns: list[str]) -> tuple[Cell,
         # Its first rows may lack a column that later ones have, so only what every row needs must be among them.
         for cell in cells:
             if columns and cell.needed and cell.column not in columns:
-                raise DataError(_missing(cell, part, columns))
+                raise DataError(_missing(cell, part, columns, cells))
         return cells
     for cell in cells:
-        if (cell.needed or cell.mapped) and cell.column not in columns:
-            raise DataError(_missing(cell, part, columns))
+        if (cell.needed or (cell.mapped and not cell.target)) and cell.column not in columns:
+            raise DataError(_missing(cell, part, columns, cells))
     return tuple(cell for cell in cells if cell.column in columns)
+
+
+def absent_targets(cells: tuple[Cell, ...], part: Part, columns: list[str]) -> list[Cell]:
+    """The *cells* that *part* may do without, and does, though the user named their columns."""
+    return [cell for cell in cells if cell.mapped and not cell.needed and part.exact and cell.column not in columns]
 
 
 def values_of(cells: tuple[Cell, ...], record: Mapping[str, Any]) -> dict[str, Any] | Bad:
@@ -86,10 +91,11 @@ def raw_of(record: Mapping[str, Any] | Row) -> str:
     return json.dumps(dict(record), ensure_ascii=False, default=str)
 
 
-def _missing(cell: Cell, part: Part, columns: list[str]) -> str:
+def _missing(cell: Cell, part: Part, columns: list[str], cells: tuple[Cell, ...]) -> str:
+    taken = {other.column for other in cells if other is not cell}
     setting = f"data.columns.{cell.role}"
     asked = f" ({setting})" if cell.mapped else f", which the app reads as its {cell.role!r}"
-    close = close_names(cell.column, columns)
+    close = [name for name in close_names(cell.column, columns) if name not in taken]
     header = ""
     if close:
         advice = f" Did you mean {join_or(close)}?" + ("" if cell.mapped else f" Then set {setting}={close[0]}.")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 from et_core.data.files import open_parts
 from et_core.data.formats import ReadOptions
 from et_core.data.parts import Bad, Part
-from et_core.data.roles import Cell, bind, plan_cells, raw_of, values_of
+from et_core.data.roles import Cell, absent_targets, bind, plan_cells, raw_of, values_of
 from et_core.data.skipped import Ledger, SkippedRow
 from et_core.errors import DataError
 from et_core.interfaces.app import Role
 from et_core.interfaces.example import Row
+
+log = logging.getLogger("et")
 
 
 def open_rows(
@@ -154,10 +157,17 @@ class Rows:
         return self._fingerprint
 
     def check(self) -> None:
-        """DataError where a part lacks a column, has no rows, or starts with a bad row."""
+        """DataError where a part lacks a column, has no rows, or starts with a bad row.
+
+        What a part may lack, as pairs may name no query, is told where the user named the column.
+        """
         for part in self._parts:
-            if not part.once:
-                next(self._part(part, 0, Ledger(), everything=False), None)
+            if part.once:
+                continue
+            next(self._part(part, 0, Ledger(), everything=False), None)
+            with part.open(self._columns) as (columns, _):
+                for cell in absent_targets(self._cells, part, columns):
+                    log.warning("%s has no column %r (data.columns.%s)", part.name, cell.column, cell.role)
 
     @property
     def _columns(self) -> frozenset[str]:

@@ -235,6 +235,8 @@ class Run:
             log.warning("rows left out: %d, listed in %s", skipped.total, skipped.written)
         if not count:
             raise DataError(f"{rows.description} has no usable rows.")
+        for note in evaluation.notes():
+            log.info("%s", note)
         return evaluation.metrics()
 
     @property

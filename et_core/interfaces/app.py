@@ -84,6 +84,10 @@ class App(ABC):
     pipeline_tag: ClassVar[str | None] = None
     """The Hub's word for what this app does, such as "text-classification"."""
 
+    kept_together: ClassVar[str | None] = None
+    """A role whose rows of equal value belong together, such as the candidates of a query: a share of the training rows
+    that is held out as dev is drawn by whole groups."""
+
     objective: ClassVar[str] = "et-core/supervised"
     """The registered objective that trains it."""
 

@@ -68,6 +68,9 @@ class Objective(nn.Module, ABC):
     new_tokens: bool = False
     """Whether ``draw`` or ``forward`` makes token ids that the data does not hold, as masking and augmentation do."""
 
+    compares_rows: bool = False
+    """Whether rows of a batch are compared with each other: computed in parts, it is then learned from otherwise."""
+
     def phases(self) -> list[Phase]:
         """The optimisers of a step, in order."""
         return [Phase()]

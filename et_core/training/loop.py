@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import signal
 from collections import Counter
@@ -22,6 +23,7 @@ from et_core.training.recorder import Recorder, check_finite
 from et_core.training.signals import StopOnSignal
 from et_core.training.splits import Split, Turn
 
+log = logging.getLogger("et")
 Evaluate = Callable[[], dict[str, float]]
 Save = Callable[["Position"], None]
 _STOP = "/stop"
@@ -86,6 +88,7 @@ class Loop:
         self._recorder = recorder
         self._phases = prepared.objective.phases()
         self._check = TermCheck(prepared.objective)
+        self._warned_of_parts = False
         steps = {"total_steps": plan.total_steps, "warmup_steps": plan.warmup_steps}
         self._schedule: Schedule = build_component("schedules", train.schedule, where="train.schedule", **steps)
 
@@ -127,6 +130,7 @@ class Loop:
         for number, phase in enumerate(acting):
             step = self._begin(index, phase)
             parts = [self._prepared.objective.draw(part, step) for part in turns[phase.split].parts]
+            self._warn_of_parts(len(parts))
             counts, told = self._count(parts, phase, bool(stop.number) and number == 0)
             stopping = stopping or told
             self._backward(step, parts, counts, interval)
@@ -136,6 +140,16 @@ class Loop:
             learned = [turns[name] for name in {phase.split for phase in acting}]
             self._recorder.count(rows=sum(turn.rows for turn in learned), tokens=sum(turn.tokens for turn in learned))
         return stopping
+
+    def _warn_of_parts(self, count: int) -> None:
+        if count > 1 and self._prepared.objective.compares_rows and not self._warned_of_parts:
+            self._warned_of_parts = True
+            log.warning(
+                "a batch is computed in %d parts, and rows are compared with those of their part alone: raise "
+                "train.token_budget (%d), or lower train.batch_size",
+                count,
+                self._train.token_budget,
+            )
 
     def _begin(self, index: int, phase: Phase) -> Step:
         """Seed torch for *phase* of the step *index*, from nothing but these, the run's seed and the rank."""
@@ -237,7 +251,7 @@ class Loop:
         )
         if is_best:
             position.best_step, position.best_value, position.misses = position.step, value, 0
-        else:
+        elif value is None or not math.isnan(value):
             position.misses += 1
         if self._recorder:
             epoch = position.step / self._plan.steps_per_epoch

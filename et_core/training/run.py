@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
+import math
 import operator
 import time
 from collections.abc import Callable, Mapping
@@ -163,7 +164,12 @@ class _Run:
             evaluation = self._evaluate()
         for text in evaluation.notes():
             self._note(text)
-        return evaluation, evaluation.metrics()
+        metrics = evaluation.metrics()
+        if self._watched and math.isnan(metrics.get(self._watched, 0.0)):
+            self._note(
+                f"{self._watched} has no value on dev: it can neither pick the best weights nor end the run early"
+            )
+        return evaluation, metrics
 
     def outcome(
         self, position: Position, evaluation: Evaluation | None, metrics: dict[str, float], *, seconds: float

@@ -228,7 +228,7 @@ def _open(config: RunConfig, app: App) -> tuple[Rows, Rows | None]:
     if isinstance(data.dev, (int, float)) and not isinstance(data.dev, bool):
         if not 0 < data.dev < 1:
             raise ConfigError(f"data.dev is {data.dev}: expected a file, or a fraction of data.train between 0 and 1.")
-        train, dev = _hold_out(train, float(data.dev), config.train.seed)
+        train, dev = _hold_out(train, float(data.dev), config.train.seed, together=app.kept_together)
     elif data.dev is not None:
         dev = open_rows(data.dev, options, roles=app.roles, need_targets=True)
     if data.limit is not None and data.limit < len(train):
@@ -237,13 +237,30 @@ def _open(config: RunConfig, app: App) -> tuple[Rows, Rows | None]:
     return train, dev
 
 
-def _hold_out(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    count = len(rows)
-    held = round(count * share)
-    if not 0 < held < count:
-        raise ConfigError(f"data.dev is {share}: of {count} rows that leaves nothing for one of train and dev.")
-    order = np.random.default_rng((seed, 0)).permutation(count)
-    return rows.select(np.sort(order[held:])), rows.select(np.sort(order[:held]))
+def _hold_out(rows: Rows, share: float, seed: int, *, together: str | None) -> tuple[Rows, Rows]:
+    """*rows* without about a *share* of them, and that share; those of equal value in the role *together* are not
+    parted."""
+    groups = _groups(rows, together)
+    sizes = np.bincount(groups)
+    order = np.random.default_rng((seed, 0)).permutation(len(sizes))
+    wanted = round(len(groups) * share)
+    chosen = order[: np.abs(np.cumsum(sizes[order]) - wanted).argmin() + 1]
+    is_held = np.isin(groups, chosen)
+    if wanted == 0 or is_held.all():
+        grouped = "" if len(sizes) == len(groups) else f" with {len(sizes)} different values of {together!r}"
+        raise ConfigError(
+            f"data.dev is {share}: of {len(groups)} rows{grouped} that leaves nothing for one of train and dev."
+        )
+    return rows.select(np.flatnonzero(~is_held)), rows.select(np.flatnonzero(is_held))
+
+
+def _groups(rows: Rows, role: str | None) -> np.ndarray:
+    """For each of *rows* the number of its group [N]: rows of equal value in *role* share one."""
+    if role is None:
+        return np.arange(len(rows))
+    numbers: dict[object, int] = {}
+    values = (str(row[role]).strip() if role in row else object() for row in rows)
+    return np.asarray([numbers.setdefault(value, len(numbers)) for value in values])
 
 
 def _fit(app: App, rows: Rows, *, skip_bad: bool) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from et_core.errors import ConfigError
 from et_core.interfaces import Batch, Loss, Model, Objective, Step, Term
 
 
@@ -21,8 +22,18 @@ class Supervised(Objective):
         return {batch.task: self._loss(batch.task).count(batch.targets)}
 
     def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
-        loss, count = self._loss(batch.task)(self.model(batch), batch.targets)
-        return {batch.task: Term(loss, count)}
+        outputs, loss = self.model(batch), self._loss(batch.task)
+        try:
+            total, count = loss(outputs, batch.targets)
+        except KeyError as error:
+            if (name := error.args[0]) in {**outputs, **batch.targets}:
+                raise
+            raise ConfigError(
+                f"the loss {type(loss).__name__} reads {name!r}, which is neither among the outputs of the head "
+                f"({', '.join(outputs)}) nor among the targets ({', '.join(batch.targets)}). "
+                "Choose another loss: et list losses"
+            ) from error
+        return {batch.task: Term(total, count)}
 
     def result(self) -> Model:
         return self.model

@@ -91,7 +91,12 @@ class LabelledApp(App):
         return HeadSpec(task, self._head or _HEAD, spec)
 
     def loss(self) -> LossSpec:
-        return self._loss or self.own_loss()
+        own = self.own_loss()
+        if self._loss is None:
+            return own
+        losses = registry("losses")
+        same = losses.find(self._loss.name) == losses.find(own.name)
+        return LossSpec(self._loss.name, {**own.arguments, **self._loss.arguments}) if same else self._loss
 
     def own_loss(self) -> LossSpec:
         """The loss of the mode, where the user chose none."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -28,6 +28,8 @@ class InBatchNegatives(Objective):
     into parts, among the rows of a part, over all processes.
     """
 
+    compares_rows: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -42,8 +44,8 @@ class InBatchNegatives(Objective):
             if not getattr(app, "gives_positives", False):
                 raise ConfigError(
                     "objective=in-batch-negatives compares vectors of texts that one of two labels calls a match: "
-                    "it is for app=matching with app.towers=2 and app.mode=single-label. Change these, or leave "
-                    "objective out."
+                    "it is for app=matching with app.towers=2 and app.mode=single-label, and this run predicts "
+                    f"{app.describe()}. Change that, or leave objective out."
                 )
             for name in getattr(app, "loss_settings", ()):
                 raise ConfigError(

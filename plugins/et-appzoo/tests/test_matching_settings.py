@@ -130,6 +130,12 @@ def test_what_a_user_chooses_replaces_the_mode_s_own() -> None:
     app = Matching(loss="mse", mode="regression")
     app.fit(rows(0.0, 1.0))
     assert app.loss().name == "mse"
+    numbers = Matching(mode="regression", towers=2, loss="cosine-mse")
+    numbers.fit(rows(1.0, 5.0))
+    assert (numbers.loss().name, numbers.loss().arguments) == ("cosine-mse", {"low": 1.0, "high": 5.0})
+    sharp = Matching(towers=2, threshold=0.3, loss={"name": "cosine-cross-entropy", "scale": 10.0})
+    sharp.fit(rows("a", "b"))
+    assert (sharp.loss().arguments["scale"], sharp.loss().arguments["center"]) == (10.0, 0.3)
     towers = Matching(towers=2, class_weights="balanced", label_smoothing=0.1)
     towers.fit(rows("a", "b", "b", "b"))
     assert towers.loss().name == "et-appzoo/cosine-cross-entropy"

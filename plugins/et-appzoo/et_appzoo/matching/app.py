@@ -35,8 +35,9 @@ _TOWERS = "et-appzoo/two-towers"
 class Matched:
     """*prediction* is a label or a number, *probabilities* are by label, none for a number or a cosine.
 
-    *score* is what candidates are ranked by: the probability of the positive label, the expected grade, the cosine of
-    two towers, or the number; none for three labels of which none is said to be positive.
+    *score* is what candidates are ranked by: the cosine, where two towers predict one of two labels or a number; else
+    the probability of the positive label, the expected grade, or the number. None for three labels of which none is
+    said to be positive.
     """
 
     prediction: str | float
@@ -54,6 +55,7 @@ class Matching(LabelledApp):
         "query": Role(object, "which rows are candidates of one query, to measure ranking", False, target=True),
     }
     prediction: ClassVar[type] = Matched
+    kept_together: ClassVar[str | None] = "query"
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class Matching(LabelledApp):
         self._threshold = threshold
         self._tuned: float | None = None
         self._queries = False
+        self._each_asks = False
         if domains:
             self.roles = {**type(self).roles, "domain": Role(str, "which of app.domains the pair is of")}
         self.pipeline_tag = "text-classification" if towers == 1 else "sentence-similarity"
@@ -120,7 +123,7 @@ class Matching(LabelledApp):
         return (row[name] for name in ("text", "text_pair") if name in row)
 
     def fit(self, rows: Iterable[Row]) -> None:
-        self._queries = False
+        self._queries = self._each_asks = False
         self.labels.fit(self._watch_queries(rows))
         self.weights()
         self._check_learned()
@@ -198,14 +201,14 @@ class Matching(LabelledApp):
             metrics=chosen,
             kinds=self.kinds,
             # A finished run may be measured on candidates, though it was trained on pairs of no query.
-            ranking=_RANKING if metrics is None and not self._ranks else {},
+            ranking={} if self._ranks else _RANKING,
             domains=self._domains,
             tuned=self._tuned is not None,
         )
 
     def calibrate(self, evaluation: Evaluation) -> bool:
         tunes = self.gives_positives and self._threshold == "auto"
-        if not tunes or not isinstance(evaluation, MatchingEvaluation):
+        if not tunes or not isinstance(evaluation, MatchingEvaluation) or not evaluation.has_both_labels:
             return False
         self._tuned = best_threshold(evaluation.cosines)
         return True
@@ -222,7 +225,7 @@ class Matching(LabelledApp):
     def misfit(self, modes: frozenset[str]) -> str:
         if "ranking" not in modes:
             return super().misfit(modes)
-        if self._scoring.positive is None and self.mode == "single-label":
+        if not self._scoring.ranks:
             return "ranks candidates by one of the labels: say which with app.positive_label."
         return (
             "ranks the candidates of each query: say which column tells queries apart with data.columns.query=COLUMN."
@@ -248,7 +251,7 @@ class Matching(LabelledApp):
 
     @property
     def _ranks(self) -> bool:
-        return self._queries and (self.mode != "single-label" or self._scoring.positive is not None)
+        return self._queries and self._scoring.ranks
 
     @property
     def _by_cosine(self) -> bool:
@@ -310,7 +313,8 @@ class Matching(LabelledApp):
                 "data.on_bad_row=skip.",
             )
         name = str(value).strip()
-        if not name and ("query" in row or self._queries):
+        # A file without such a column is one of pairs alone, which may be measured on.
+        if not name and ("query" in row or (self._each_asks and ("query" in row.columns or not row.columns))):
             raise row.error(
                 "query",
                 "is empty.\nName the query that the row is a candidate of, or leave bad rows out with "
@@ -321,7 +325,7 @@ class Matching(LabelledApp):
     def _watch_queries(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
             self._query(row)
-            self._queries = self._queries or "query" in row
+            self._queries = self._each_asks = self._queries or "query" in row
             yield row
 
     def _check_learned(self) -> None:

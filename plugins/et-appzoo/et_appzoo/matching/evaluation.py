@@ -34,19 +34,27 @@ class MatchingEvaluation(LabelledEvaluation):
         self._scoring = scoring
         self._domains = list(domains)
         self._domain = np.zeros(0, np.int64)
-        self._main = next(iter(metrics))
-        self._by_domain = [self.metric(metrics[self._main]) for _ in self._domains]
+        self._main = next(iter(metrics), "")
+        self._by_domain = [self.metric(metrics[self._main]) for _ in self._domains if self._main]
         self._ranking = {name: self.metric(target) for name, target in ranking.items()}
         self._asked = self._unasked = 0
         self._tuned_cosine = tuned
         self.cosines = np.zeros((2, 2 * _BINS + 1), np.int64)
         """Two labels by cosine: how many pairs of each label got each cosine from -1 to 1, in ten-thousandths."""
 
+    @property
+    def has_both_labels(self) -> bool:
+        """Two labels by cosine: whether there were pairs of each."""
+        return bool(self.cosines.any(1).all())
+
     def update(self, outputs: Mapping[str, np.ndarray], examples: Sequence[Example]) -> None:
         targets = np.stack([example.targets["label"] for example in examples])
         if self._domains:
             self._domain = np.stack([example.targets["domain"] for example in examples])
         super().update({"logits": self._scoring.logits(outputs)}, examples)
+        queries = np.stack([example.targets["query"] for example in examples])
+        self._asked += int((queries != 0).sum())
+        self._unasked += int((queries == 0).sum())
         scores = self._scoring.scores(outputs)
         if scores is None:
             return
@@ -55,7 +63,7 @@ class MatchingEvaluation(LabelledEvaluation):
         if self._scoring.by_cosine and self._scoring.mode == "single-label":
             places = np.rint((np.clip(scores, -1, 1) + 1) * _BINS).astype(int)
             np.add.at(self.cosines, (targets, places), 1)
-        self._rank(scores, targets, np.stack([example.targets["query"] for example in examples]))
+        self._rank(scores, targets, queries)
 
     def feed(self, kind: str, **values: np.ndarray) -> None:
         super().feed(kind, **values)
@@ -82,6 +90,14 @@ class MatchingEvaluation(LabelledEvaluation):
                 f"final figures are with the threshold tuned on dev by accuracy (a cosine of "
                 f"{self._scoring.threshold:.4f}), those before it with {THRESHOLD}"
             )
+        elif self._scoring.by_cosine and self._scoring.mode == "single-label" and not self.has_both_labels:
+            notes.append(
+                f"all pairs have one label: the threshold, a cosine of {self._scoring.threshold:g}, was not tuned"
+            )
+        if self._asked and not self._scoring.ranks:
+            notes.append(
+                "rows name their query, but are not ranked: say which label is relevant with app.positive_label"
+            )
         ranking = [*self._metrics.values(), *self._ranking.values()]
         notes += dict.fromkeys(note for metric in ranking for note in metric.notes())
         if self._asked and self._unasked:
@@ -92,7 +108,7 @@ class MatchingEvaluation(LabelledEvaluation):
         figures = super().figures(read)
         if not self._domains:
             return figures
-        values = {name: metric.compute() for name, metric in zip(self._domains, self._by_domain, strict=True)}
+        values = {name: metric.compute() for name, metric in zip(self._domains, self._by_domain, strict=False)}
         known = {name: value for name, value in values.items() if not np.isnan(value)}
         return [*figures[:-1], Bars(f"{self._main} by domain", known), figures[-1]]
 
@@ -104,8 +120,6 @@ class MatchingEvaluation(LabelledEvaluation):
 
     def _rank(self, scores: np.ndarray, targets: np.ndarray, queries: np.ndarray) -> None:
         asks = queries != 0
-        self._asked += int(asks.sum())
-        self._unasked += int((~asks).sum())
         if not asks.any():
             return
         values: dict[str, Any] = {

@@ -36,6 +36,11 @@ class Scoring:
         """What of a model's outputs is needed."""
         return ("cosine",) if self.by_cosine else ("logits",)
 
+    @property
+    def ranks(self) -> bool:
+        """Whether pairs have a score."""
+        return self.mode != "single-label" or self.positive is not None
+
     def logits(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits [N, C], or numbers [N, 1] in the labels' own range."""
         if not self.by_cosine:
@@ -77,8 +82,12 @@ class Scoring:
         """How relevant each candidate is [N]: a grade or number as it lies above the lowest one, 0 if too low."""
         if self.mode == "single-label":
             return (targets == self.positive).astype(np.float64)
-        values = self.grades[targets] if self.mode == "graded" else np.asarray(targets, np.float64)
-        return np.where(values >= self.relevant, values - self.extent[0], 0.0)
+        if self.mode == "graded":
+            values = self.grades[targets]
+            return np.where(values >= self.relevant, values - self.extent[0], 0.0)
+        # Numbers were rounded to fp32 when they were read, and the limit has to be rounded alike to be reached.
+        numbers = np.asarray(targets, np.float32)
+        return np.where(numbers >= np.float32(self.relevant), numbers - self.extent[0], 0.0).astype(np.float64)
 
 
 def best_threshold(histogram: np.ndarray) -> float:
