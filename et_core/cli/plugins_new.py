@@ -10,7 +10,11 @@ from et_core.scaffold import NewPlugin
 
 @click.command("new")
 @click.argument("distribution", metavar="NAME")
-@click.option("--kind", metavar="KIND", help="What it adds: backbone, app, loss, head, tokenizer, strategy, distiller.")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    help="What it adds: backbone, app, loss, head, tokenizer, metric, objective, distiller, strategy.",
+)
 @click.option("--name", "component", metavar="NAME", help="What that is registered as; by default a name for the kind.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the package is written; by default ./NAME.")
 def new(distribution: str, kind: str | None, component: str | None, folder: Path | None) -> None:

@@ -13,12 +13,17 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from et_core.config import load_config
-from et_core.errors import EtError
+from et_core.config import RunConfig, check_arguments, load_config
+from et_core.errors import AmbiguousNameError, ConfigError, EtError
 from et_core.hooks import API_VERSION
+from et_core.interfaces import Backbone, check_backbone_options, provided_by
 from et_core.registry import GROUP, Entry, ModelRef, Plugin, plugins, registry
 from et_core.registry import Status as PluginStatus
+from et_core.sources import resolve
 from et_core.testing.suite import CheckFailed, Conformance, check
+from et_core.training import build_strategy, check_config
+from et_core.training.setup import build_app
+from et_core.training.vocabulary import TokenizerChoice
 
 _HEAVY = ("torch", "transformers", "numpy", "pandas", "timm", "fairscale", "scipy", "sklearn", "PIL", "tokenizers")
 _IMPORT = """
@@ -29,6 +34,7 @@ module = __import__({module!r}, fromlist=["_"])
 seconds = time.perf_counter() - start
 print(json.dumps({{"seconds": seconds, "heavy": [name for name in {heavy!r} if name in sys.modules]}}))
 """
+_TOLD = '{"seconds": '
 _BLOCK = re.compile(r"^```ya?ml\n(app:.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -98,6 +104,7 @@ class PluginConformance(Conformance):
         Write ``"et-core>=0.1,<0.2"`` into its dependencies, with the version that it is tested with inside.
         """
         from packaging.requirements import Requirement
+        from packaging.utils import canonicalize_name
 
         version = importlib.metadata.version("et-core")
         if self.plugin().status is PluginStatus.INCOMPATIBLE:
@@ -105,7 +112,7 @@ class PluginConformance(Conformance):
         if self.plugin().distribution == "et-core":
             return
         asked = [Requirement(text) for text in self.distribution().requires or ()]
-        core = [found for found in asked if found.name == "et-core" and "extra" not in str(found.marker)]
+        core = [r for r in asked if canonicalize_name(r.name) == "et-core" and "extra" not in str(r.marker)]
         if not core:
             raise CheckFailed(f"{self.name} does not depend on et-core, whose plugin API {API_VERSION} it speaks.")
         if not any(spec.operator in ("<", "<=", "~=", "==") for found in core for spec in found.specifier):
@@ -133,7 +140,7 @@ class PluginConformance(Conformance):
         """
         for entry in self.plugin().entries:
             for name in (entry.name, *entry.aliases):
-                others = [other for other in _namesakes(entry, name) if entry.replaces != other.distribution]
+                others = [other for other in _namesakes(entry, name) if not _is_settled(entry, other)]
                 if others:
                     raise CheckFailed(f"{entry.kind}: {name!r} is also registered by {others[0].provider}.")
 
@@ -142,15 +149,21 @@ class PluginConformance(Conformance):
         """A notebook looks for plugins again after an installation; names that come and go then break it."""
         from et_core.registry import PluginSet
 
-        again = PluginSet(self._points()).find(self.name)
-        if again.status is self.plugin().status and again.entries != self.plugin().entries:
-            changed = set(again.entries) ^ set(self.plugin().entries)
+        first = self.plugin()
+        again = PluginSet(self._points(), only=plugins().only).find(self.name)
+        if again.status is not first.status:
+            problem = again.problem or first.problem
+            raise CheckFailed(f"a second look finds it {again.status}, the first found it {first.status}: {problem}")
+        if changed := set(again.entries) ^ set(first.entries):
             names = sorted(f"{entry.kind} {entry.name}" for entry in changed)
             raise CheckFailed(f"a second look finds other names: {', '.join(names)}.")
 
     @check()
     def the_configs_in_its_readme_work(self) -> None:
-        """The README's block is what people paste first. It has one at least, that starts with ``app:``."""
+        """The README's block is what people paste first. It has one at least, that starts with ``app:``.
+
+        Every name and setting in it is looked up. Files that it names, such as data and weights, need not be there.
+        """
         blocks = _BLOCK.findall(self._readme())
         if not blocks:
             raise CheckFailed("its README has no yaml block that starts with 'app:'.")
@@ -208,9 +221,11 @@ def _import_alone(module: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    if done.returncode:
-        raise CheckFailed(f"{module} fails to import: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    told = done.stdout.splitlines()[-1:]  # what is printed before is the module's own
+    if done.returncode or not told or not told[0].startswith(_TOLD):
+        said = done.stderr.strip().splitlines()[-1:] or [f"Python ends with status {done.returncode} and says nothing."]
+        raise CheckFailed(f"{module} fails to import: {said[0]}")
+    found: dict[str, Any] = json.loads(told[0])
     return found
 
 
@@ -222,23 +237,67 @@ def _namesakes(entry: Entry, name: str) -> list[Entry]:
     ]
 
 
-def _try_config(block: str, folder: Path) -> None:
-    from et_core.training import check_config
+def _is_settled(entry: Entry, other: Entry) -> bool:
+    # Two that replace each other cancel out, and the name is of both again.
+    return (entry.replaces == other.distribution) != (other.replaces == entry.distribution)
 
+
+def _try_config(block: str, folder: Path) -> None:
     path = Path(tempfile.mkdtemp(dir=folder)) / "run.yaml"
     path.write_text(block, "utf-8")
     first = block.splitlines()[1] if block.startswith("app:\n") else block.splitlines()[0]
     try:
         config = load_config(path).config
         check_config(config)
-        _find_model(config.model.ref)
+        _check_parts(config)
     except EtError as error:
         raise CheckFailed(f"the config with {first.strip()!r} in its README fails: {error}") from error
 
 
-def _find_model(text: str) -> None:
-    ref = ModelRef.parse(text)
-    if ref.source == "zoo":
-        registry("presets").find(ref.target)
-    elif ref.source == "init":
-        registry("backbones").find(ref.target)
+def _check_parts(config: RunConfig) -> None:
+    """What ``check_config`` leaves to a run, as far as no file has to be there: weights may not be on this machine."""
+    needs = build_app(config).needs
+    build_strategy(config)
+    ref = ModelRef.parse(config.model.ref)
+    told = _family_of(ref)  # which finds the reference too, so also where the config names a family
+    family = config.model.family or told
+    backbone: type[Backbone] | None = registry("backbones").get(family) if family else None
+    if family and backbone is not None:
+        check_backbone_options(family, config.model.options)
+        if missing := needs - provided_by(backbone):
+            raise ConfigError(
+                f"app={config.app.name} needs {', '.join(sorted(missing))} of its model; "
+                f"{family} provides {', '.join(sorted(backbone.provides))}."
+            )
+    _check_tokenizer(config, ref, backbone)
+
+
+def _family_of(ref: ModelRef) -> str | None:
+    """The family of *ref*, or None where only the files of the model say it."""
+    registry("sources").find(ref.source)
+    match ref.source:
+        case "init":
+            return resolve(ref).family
+        case "zoo":
+            presets = registry("presets")
+            preset: Any = presets.get(ref.target)
+            try:
+                registry("backbones").find(preset.family)
+            except AmbiguousNameError:
+                return f"{presets.find(ref.target).distribution}/{preset.family}"
+            return str(preset.family)
+    return None
+
+
+def _check_tokenizer(config: RunConfig, ref: ModelRef, backbone: type[Backbone] | None) -> None:
+    settings, tokenizers = config.model.tokenizer, registry("tokenizers")
+    if settings.ref is not None:
+        _family_of(ModelRef.parse(settings.ref))
+    elif backbone is not None and ref.source == "init":
+        TokenizerChoice(config, backbone, resolve(ref))
+        return
+    name = settings.name or (None if backbone is None else backbone.tokenizer)
+    if name is not None:
+        fit, entry = tokenizers.get(name).fit, tokenizers.find(name)
+        owner = f"{entry.name} ({entry.provider})"
+        check_arguments(fit, settings.options, where="model.tokenizer", owner=owner, given=("texts",))

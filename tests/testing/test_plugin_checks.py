@@ -15,7 +15,7 @@ import pytest
 
 from et_core.registry import refresh
 from et_core.testing import CheckFailed, PluginConformance, Status, suites_of
-from tests.fake_dists import fake_dist, on_path
+from tests.fake_dists import fake_dist, on_path, registering
 
 README = "\n# acme\n\n```yaml\napp: classification\nmodel: bert-tiny-random\ndata:\n  train: train.tsv\n```\n"
 REQUIRES = "Requires-Dist: et-core>=0.1,<0.2\n"
@@ -41,8 +41,18 @@ class TestAcmeLoss(LossConformance):
     name = "acme-loss"
     target = "number"
 """
+FRESH = "  ref: bert@init\n  hidden_size: 16\n  num_layers: 2\n  num_heads: 2\n  intermediate_size: 32\n"
 COUNTING = "import itertools\n_COUNT = itertools.count()\n"
+ENDING = "import os, sys\nif sys.argv == ['-c']:\n    os._exit({status})\n"
 RECORD = ["acme/__init__.py", "acme/_plugin.py", "acme/losses.py", "acme/conformance.py", "acme/py.typed"]
+
+
+def readme(*, app: str = " classification\n", model: str = " bert-tiny-random\n", more: str = "") -> str:
+    return f"# acme\n\n```yaml\napp:{app}model:{model}data:\n  train: train.tsv\n{more}```\n"
+
+
+def fresh(more: str) -> str:
+    return readme(model="\n" + FRESH + more)
 
 
 @dataclass
@@ -102,6 +112,21 @@ FURTHER: dict[str, tuple[str, Fake, str]] = {
         Fake(module="import time\ntime.sleep(0.5)\n" + MODULE),
         "ms are allowed",
     ),
+    "imports end Python": (
+        "its_module_imports_fast_and_nothing_heavy",
+        Fake(module=ENDING.format(status=3) + MODULE),
+        "acme._plugin fails to import: Python ends with status 3 and says nothing.",
+    ),
+    "imports end Python as if all were well": (
+        "its_module_imports_fast_and_nothing_heavy",
+        Fake(module="print('hello', flush=True)\n" + ENDING.format(status=0) + MODULE),
+        "acme._plugin fails to import: Python ends with status 0 and says nothing.",
+    ),
+    "fails to register again": (
+        "registering_again_gives_the_same",
+        Fake(module=COUNTING + MODULE + "    if next(_COUNT):\n        raise ValueError('I was called before')\n"),
+        "a second look finds it broken, the first found it ok: acme 1.0 ",
+    ),
     "other api": (
         "it_states_the_api_and_a_range_of_et_core",
         Fake(module=MODULE.replace("1", "0", 1)),
@@ -114,11 +139,6 @@ FURTHER: dict[str, tuple[str, Fake, str]] = {
         "et-core<8,>=7",
     ),
     "no block": ("the_configs_in_its_readme_work", Fake(readme="# acme\n"), "its README has no yaml block"),
-    "unknown model": (
-        "the_configs_in_its_readme_work",
-        Fake(readme=README.replace("bert-tiny-random", "bert-tiny-randum")),
-        "unknown preset 'bert-tiny-randum'",
-    ),
     "no suites at all": (
         "its_components_have_suites",
         Fake(module=MODULE.replace("ET_CONFORMANCE", "SOMETHING")),
@@ -130,6 +150,54 @@ FURTHER: dict[str, tuple[str, Fake, str]] = {
         "its wheel holds tests/test_acme.py.",
     ),
 }  # fmt: skip
+UNRESOLVED: dict[str, tuple[str, str]] = {
+    "preset": (readme(model=" bert-tiny-randum\n"), "unknown preset 'bert-tiny-randum'"),
+    "head": (readme(app="\n  name: classification\n  head: no-such-head\n"), "unknown head 'no-such-head'"),
+    "source": (readme(model=" resnet@timmm\n"), "unknown source 'timmm'"),
+    "revision of fresh weights": (readme(model=" bert@init:main\n"), "fresh weights have none"),
+    "family": (readme(model=" bertt@init\n"), "unknown backbone 'bertt'"),
+    "chosen family": (
+        readme(model="\n  ref: ./dir@local\n  family: bertt\n"),
+        "unknown backbone 'bertt'",
+    ),
+    "option of fresh weights": (fresh("  hidden_sise: 64\n"), "model.hidden_sise is not an argument of bert"),
+    "option of a preset": (
+        readme(model="\n  ref: bert-tiny-random\n  num_layerz: 2\n"),
+        "model.num_layerz is not an argument of bert",
+    ),
+    "what the model provides": (
+        readme(app="\n  name: matching\n  towers: 2\n", model=" hcnn@init\n"),
+        "needs tokens, towers of its model; hcnn provides pooled.",
+    ),
+    "tokenizer": (fresh("  tokenizer: {name: no-such-tokenizer}\n"), "unknown tokenizer 'no-such-tokenizer'"),
+    "tokenizer of a preset": (
+        readme(model="\n  ref: bert-tiny-random\n  tokenizer: {name: no-such-tokenizer}\n"),
+        "unknown tokenizer 'no-such-tokenizer'",
+    ),
+    "tokenizer of another model": (fresh("  tokenizer: bert-tiny-randum\n"), "unknown preset 'bert-tiny-randum'"),
+    "option of a tokenizer": (
+        fresh("  tokenizer: {name: et-core/pretrained, nonsense: 2}\n"),
+        "model.tokenizer.nonsense is not an argument of pretrained",
+    ),
+    "option of a preset's tokenizer": (
+        readme(model="\n  ref: bert-tiny-random\n  tokenizer: {nonsense: 2}\n"),
+        "model.tokenizer.nonsense is not an argument of pretrained",
+    ),
+    "strategy's option": (
+        readme(more="strategy: {name: ddp, processses: 2}\n"),
+        "strategy.processses is not an argument of ddp",
+    ),
+}
+"""Blocks of a README that name what is not there."""
+
+RESOLVED = {
+    "fresh weights": fresh(""),
+    "fresh weights with another model's tokenizer": fresh("  tokenizer: minilm-l6-en@zoo\n"),
+    "weights that are not here": readme(model=" org/repo@hf\n"),
+    "a preset that is not here": readme(model="\n  ref: bert-base-en\n  dropout: 0.2\n"),
+    "a folder that is not here": readme(model="\n  ref: ./dir@local\n  tokenizer: {name: pretrained}\n"),
+    "processes": readme(more="strategy: {name: ddp, processes: 2}\n"),
+}
 
 
 @pytest.fixture
@@ -168,6 +236,53 @@ def test_other_ways_to_break_it_are_caught(site: Path, case: str) -> None:
     outcome = run(site, fake, check)
     assert (outcome.status, type(outcome.error)) == (Status.FAILED, CheckFailed), outcome.error
     assert fragment in str(outcome.error)
+
+
+@pytest.mark.parametrize("part", UNRESOLVED)
+def test_a_readme_that_names_what_is_not_there_is_caught(site: Path, part: str) -> None:
+    block, fragment = UNRESOLVED[part]
+    outcome = run(site, Fake(readme=block), "the_configs_in_its_readme_work")
+    assert (outcome.status, type(outcome.error)) == (Status.FAILED, CheckFailed), outcome.error
+    assert fragment in str(outcome.error)
+
+
+@pytest.mark.parametrize("part", RESOLVED)
+def test_what_a_readme_names_need_not_be_on_this_machine(site: Path, part: str) -> None:
+    outcome = run(site, Fake(readme=RESOLVED[part]), "the_configs_in_its_readme_work")
+    assert outcome.status is Status.PASSED, outcome.error
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "status"),
+    [
+        ("", "", Status.FAILED),
+        ("", "acme", Status.PASSED),
+        ("rival", "", Status.PASSED),
+        # The name is of both again: a config has to say which.
+        ("rival", "acme", Status.FAILED),
+    ],
+)
+def test_a_name_that_one_of_two_takes_over_is_no_conflict(site: Path, ours: str, theirs: str, status: Status) -> None:
+    module = MODULE.replace(', summary="A loss"', ', summary="A loss", replaces={!r}')
+    theirs_module = registering(
+        f'register("acme-loss", "rival.losses:Loss", summary="A loss", replaces={theirs or None!r})', kind="losses"
+    )
+    fake_dist(site, "rival", module_source=theirs_module)
+    outcome = run(site, Fake(module=module.format(ours or None)), "its_names_are_its_own")
+    assert outcome.status is status, outcome.error
+
+
+def test_a_dependency_is_found_however_its_name_is_written(site: Path) -> None:
+    outcome = run(
+        site, Fake(requires=REQUIRES.replace("et-core", "ET_Core")), "it_states_the_api_and_a_range_of_et_core"
+    )
+    assert outcome.status is Status.PASSED, outcome.error
+
+
+def test_a_plugin_that_is_left_out_is_left_out_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ET_PLUGINS", "et-bert")
+    outcome = run(site, Fake(), "registering_again_gives_the_same")
+    assert outcome.status is Status.PASSED, outcome.error
 
 
 @pytest.mark.parametrize("check", PluginConformance.checks())

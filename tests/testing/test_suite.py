@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
 
-from et_core.testing import CheckFailed, Conformance, Outcome, Status, check, run_suite
+import et_core.testing as kit
+from et_core.registry import resolve_target
+from et_core.testing import CheckFailed, Conformance, Outcome, PluginConformance, Status, check, run_suite, suites
 
 SOURCE = '''
 from et_core.testing import CheckFailed, Conformance, check
@@ -41,6 +42,11 @@ class TestExcused(Kit):
 
 class TestPlain(Kit):
     name = "cross-entropy"
+    has_flag = True
+
+
+class TestUnknown(Kit):
+    name = "no-such-loss"
     has_flag = True
 '''
 
@@ -122,6 +128,17 @@ def test_too_few_checks_fail_whatever_a_subclass_asks_for() -> None:
     assert enough(Lax) == "1 of 4 checks run, and at least 2 have to: ['enough_checks_run']."
 
 
+def test_the_minimum_cannot_be_excused() -> None:
+    class Excusing(Kit):
+        expected_failures: ClassVar[dict[str, str]] = dict.fromkeys(Kit.checks(), "because")
+
+    found = outcomes(Excusing)["enough_checks_run"]
+    assert (found.status, str(found.error)) == (
+        Status.FAILED,
+        "expected_failures excuses 'enough_checks_run', which nothing excuses. Take it out.",
+    )
+
+
 def test_a_check_cannot_be_replaced_or_removed() -> None:
     class Replaced(Kit):
         def breaks(self) -> None:  # type: ignore[override]
@@ -171,7 +188,7 @@ def test_what_is_shared_is_made_once_for_each_class() -> None:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What pytest prints for the two suites of SOURCE."""
+    """What pytest prints for the suites of SOURCE."""
     folder = tmp_path_factory.mktemp("suites")
     (folder / "test_kit.py").write_text(SOURCE, "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", str(folder), "--junit-xml", str(folder / "out.xml")]
@@ -181,12 +198,13 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_pytest_finds_each_check_and_prints_how_many_ran(shown: str) -> None:
-    lines = shown.partition(" conformance ")[2].splitlines()[1:5]
+    lines = shown.partition(" conformance ")[2].splitlines()[1:6]
     assert lines == [
         "loss et-core/cross-entropy: 4 checks, 3 passed, 1 failed",
         "loss et-core/mse: 4 checks, 2 passed, 1 expected to fail, 1 skipped",
         "  skipped waves: it has no flag",
         "  expected to fail breaks: mse is new",
+        "no-such-loss: 4 checks, 3 passed, 1 failed",
     ]
 
 
@@ -202,8 +220,6 @@ def test_the_pytest_plugin_imports_no_torch() -> None:
 
 
 def test_every_suite_is_exported() -> None:
-    import et_core.testing as kit
-
-    modules = {path.stem for path in Path(kit.__file__).parent.glob("*.py")}
-    assert [name for name in kit.__all__ if getattr(kit, name) is None] == []
-    assert {"suite", "suites", "plugin", "pytest_plugin"} <= modules
+    of_kinds = [resolve_target(target) for target in suites._BY_KIND.values()]
+    found = {name: getattr(kit, name) for name in kit.__all__ if name.endswith("Conformance")}
+    assert found == {suite.__name__: suite for suite in (Conformance, PluginConformance, *of_kinds)}
