@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from et_core.config import ComponentConfig
 from et_core.data import IGNORED_LABEL
 from et_core.interfaces import Loss, build_component
+from et_core.testing.loss_cases import call, changed_at_ends, early_ends, every_third, extremes, per_token, without
 from et_core.testing.suite import CheckFailed, Conformance, check
 from et_core.testing.tensors import (
     Tensors,
@@ -26,7 +26,6 @@ from et_core.testing.tensors import (
 )
 
 _ROWS, _TOKENS = 12, 5
-_EXTREME = 1e4
 
 
 def _rows_depend(suite: LossConformance) -> str | None:
@@ -85,10 +84,13 @@ class LossConformance(Conformance):
                 return {"label": torch.randint(0, self.num_outputs, (rows, _TOKENS), generator=rng)}
         return {"label": torch.randint(0, self.num_outputs, (rows,), generator=rng)}
 
-    def ignore(self, targets: Tensors, rows: Tensor) -> Tensors:
-        """*targets* in which those of *rows* (True for each that is meant) are left out: by default, label is -100."""
+    def ignore(self, targets: Tensors, places: Tensor) -> Tensors:
+        """*targets* in which those at *places* are left out: by default, label is -100.
+
+        True for each row [B] that is meant, or with "tokens" for each token [B, L].
+        """
         label = targets["label"].clone()
-        label[rows] = IGNORED_LABEL
+        label[places] = IGNORED_LABEL
         return {**targets, "label": label}
 
     def loss(self) -> Loss:
@@ -129,7 +131,7 @@ class LossConformance(Conformance):
 
         Return two scalar tensors: the sum over all that is counted, and how much that is, without a gradient.
         """
-        total, count = _call(self.loss(), *self._leaves())
+        total, count = call(self.loss(), *self._leaves())
         if not total.requires_grad:
             raise CheckFailed("the sum has no gradient by the outputs, so it would train nothing.")
         if count.requires_grad:
@@ -146,8 +148,8 @@ class LossConformance(Conformance):
         loss = self.loss()
         for rows in (1, 5, _ROWS):
             outputs, targets = self.case(rows, seed=rows)
-            for found in (targets, self.ignore(targets, _every_third(rows))) if self._ignores() else (targets,):
-                foretold, count = number(loss.count(found)), number(_call(loss, outputs, found)[1])
+            for found in (targets, *(self.ignore(targets, places) for places in self._left_out(targets, rows))):
+                foretold, count = number(loss.count(found)), number(call(loss, outputs, found)[1])
                 if far(foretold, count):
                     raise CheckFailed(f"count(targets) of {rows} rows is {foretold:g}, but forward returns {count:g}.")
 
@@ -159,7 +161,7 @@ class LossConformance(Conformance):
         """
         loss, once = self.loss(), self.case()
         twice = [{name: torch.cat([tensor, tensor]) for name, tensor in part.items()} for part in once]
-        single, double = _call(loss, *once), _call(loss, twice[0], twice[1])
+        single, double = call(loss, *once), call(loss, twice[0], twice[1])
         for what, first, second in zip(("sum", "count"), single, double, strict=True):
             if far(second, 2 * first):
                 raise CheckFailed(
@@ -174,9 +176,9 @@ class LossConformance(Conformance):
         Compute each row from that row alone. A loss that compares rows says ``splits = False``.
         """
         loss, (outputs, targets) = self.loss(), self.case()
-        whole = _call(loss, outputs, targets)
+        whole = call(loss, outputs, targets)
         for parts in splits(_ROWS):
-            found = [_call(loss, pick(outputs, rows), pick(targets, rows)) for rows in parts if len(rows)]
+            found = [call(loss, pick(outputs, rows), pick(targets, rows)) for rows in parts if len(rows)]
             for place, what in enumerate(("sum", "count")):
                 added = sum(number(part[place]) for part in found)
                 if far(added, whole[place]):
@@ -190,19 +192,21 @@ class LossConformance(Conformance):
         Leave them out of the sum and the count, and let a batch of nothing else give 0 with a gradient of 0.
         """
         loss, (outputs, targets) = self.loss(), self.case()
-        left_out = _every_third(_ROWS)
+        if self.target_kind() == "tokens":
+            self._check_padding(loss, outputs, targets)
+        left_out = every_third(_ROWS)
         leaves = leaves_of(outputs)
-        total, count = _call(loss, leaves, self.ignore(targets, left_out))
+        total, count = call(loss, leaves, self.ignore(targets, left_out))
         for name, gradient in gradients(total, leaves).items():
             if gradient is not None and bool(gradient[left_out].any()):
                 raise CheckFailed(f"rows that are left out get a gradient in {name!r}.")
         if self.splits:
-            kept = _call(loss, pick(outputs, ~left_out), pick(targets, ~left_out))
+            kept = call(loss, pick(outputs, ~left_out), pick(targets, ~left_out))
             for what, found, expected in zip(("sum", "count"), (total, count), kept, strict=True):
                 if far(found, expected):
                     raise CheckFailed(f"the {what} with ignored rows is {found:g}, that of the others {expected:g}.")
         leaves = leaves_of(outputs)
-        total, count = _call(loss, leaves, self.ignore(targets, torch.ones(_ROWS, dtype=torch.bool)))
+        total, count = call(loss, leaves, self.ignore(targets, torch.ones(_ROWS, dtype=torch.bool)))
         if number(total) or number(count):
             raise CheckFailed(f"where all rows are ignored, the sum is {total:g} and the count {count:g}, not 0 and 0.")
         for name, gradient in gradients(total, leaves).items():
@@ -217,7 +221,7 @@ class LossConformance(Conformance):
         """
         loss, (outputs, targets) = self.loss(), self.case()
         order = torch.randperm(_ROWS, generator=generator(1))
-        found, expected = _call(loss, pick(outputs, order), pick(targets, order)), _call(loss, outputs, targets)
+        found, expected = call(loss, pick(outputs, order), pick(targets, order)), call(loss, outputs, targets)
         for what, mixed, plain in zip(("sum", "count"), found, expected, strict=True):
             if far(mixed, plain):
                 raise CheckFailed(f"the {what} is {plain:g}, and {mixed:g} with the rows in another order.")
@@ -232,7 +236,7 @@ class LossConformance(Conformance):
         doubled = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in targets.items()}
         loss = self.loss().double()
         leaves = {name: tensor for name, tensor in outputs.items() if name not in self.detached}
-        check_gradient(lambda found: _call(loss, {**outputs, **found}, doubled)[0], leaves)
+        check_gradient(lambda found: call(loss, {**outputs, **found}, doubled)[0], leaves)
 
     @check()
     def extremes_stay_finite(self) -> None:
@@ -241,9 +245,9 @@ class LossConformance(Conformance):
         Use log_softmax, logsigmoid and the like in place of the logarithm of a softmax; add an epsilon under roots.
         """
         loss, (outputs, targets) = self.loss(), self.case()
-        for what, values in _extremes(outputs).items():
+        for what, values in extremes(outputs).items():
             leaves = leaves_of(values)
-            total, _ = _call(loss, leaves, targets)
+            total, _ = call(loss, leaves, targets)
             if not bool(torch.isfinite(total)):
                 raise CheckFailed(f"the sum is {number(total)} with {what}.")
             for name, gradient in gradients(total, leaves).items():
@@ -260,7 +264,7 @@ class LossConformance(Conformance):
         halved = {n: tensor.bfloat16() if tensor.is_floating_point() else tensor for n, tensor in outputs.items()}
         full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in halved.items()}
         with torch.autocast("cpu", torch.bfloat16):
-            found, expected = _call(loss, halved, targets), _call(loss, full, targets)
+            found, expected = call(loss, halved, targets), call(loss, full, targets)
         for what, half, whole in zip(("sum", "count"), found, expected, strict=True):
             if half.is_floating_point() and half.dtype not in (torch.float32, torch.float64):
                 raise CheckFailed(f"the {what} is of {half.dtype} where outputs are of torch.bfloat16: not float32.")
@@ -277,10 +281,10 @@ class LossConformance(Conformance):
         """
         loss, (outputs, targets) = self.loss(), self.case()
         leaves = leaves_of(outputs)
-        total, _ = _call(loss, leaves, targets)
+        total, _ = call(loss, leaves, targets)
         for name, gradient in gradients(total, leaves).items():
             moved = {**outputs, name: outputs[name] + torch.randn(outputs[name].shape, generator=generator(2))}
-            is_read = far(_call(loss, moved, targets)[0], total)
+            is_read = far(call(loss, moved, targets)[0], total)
             arrives = gradient is not None and bool(gradient.any())
             if is_read and not arrives and name not in self.detached:
                 raise CheckFailed(f"the sum depends on {name!r}, but no gradient reaches it.")
@@ -297,7 +301,7 @@ class LossConformance(Conformance):
         leaves, targets = self._leaves()
         outputs = {name: leaf * 1 for name, leaf in leaves.items()}  # no leaves, which refuse to be written to
         before = [{name: tensor.clone() for name, tensor in part.items()} for part in (outputs, targets)]
-        _call(loss, outputs, targets)
+        call(loss, outputs, targets)
         for what, found, expected in zip(("outputs", "targets"), (outputs, targets), before, strict=True):
             if not same(found, expected):
                 raise CheckFailed(f"the {what} are no longer what they were before the call.")
@@ -309,9 +313,9 @@ class LossConformance(Conformance):
         Keep nothing between calls; randomness belongs to the objective's ``draw``.
         """
         loss, case = self.loss(), self.case()
-        before = [part.detach() for part in _call(loss, *case)]
-        _call(loss, *self.case(5, seed=3))
-        after = [part.detach() for part in _call(loss, *case)]
+        before = [part.detach() for part in call(loss, *case)]
+        call(loss, *self.case(5, seed=3))
+        after = [part.detach() for part in call(loss, *case)]
         for what, first, second in zip(("sum", "count"), before, after, strict=True):
             if not torch.equal(first, second):
                 raise CheckFailed(f"the {what} of one batch is {first:g} and then {second:g}.")
@@ -323,7 +327,7 @@ class LossConformance(Conformance):
         Use ``self.register_buffer(name, tensor, persistent=False)``.
         """
         loss = self.loss()
-        _call(loss, *self.case())  # which may have kept something
+        call(loss, *self.case())  # which may have kept something
         if held := fixed_tensors(loss):
             raise CheckFailed(f"{', '.join(held)} holds a tensor that is neither buffer nor parameter.")
 
@@ -335,7 +339,7 @@ class LossConformance(Conformance):
         """
         loss = self.loss()
         for seed in range(3):
-            total, count = _call(loss, *self.case(1, seed))
+            total, count = call(loss, *self.case(1, seed))
             if not bool(torch.isfinite(total)) or not bool(torch.isfinite(count)):
                 raise CheckFailed(f"a batch of one row has the sum {number(total)} and the count {number(count)}.")
 
@@ -343,33 +347,25 @@ class LossConformance(Conformance):
         outputs, targets = self.case()
         return leaves_of(outputs), targets
 
-    def _ignores(self) -> bool:
-        return _leaves_nothing_out(self) is None
+    def _left_out(self, targets: Tensors, rows: int) -> list[Tensor]:
+        """What of *targets* may be without a label: some rows, and where there are tokens the ends of some rows."""
+        if _leaves_nothing_out(self) is not None:
+            return []
+        return [every_third(rows), *([early_ends(targets["label"])] if self.target_kind() == "tokens" else [])]
 
-
-def _call(loss: Callable[..., object], outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> list[Tensor]:
-    """The sum and the count; CheckFailed where they are not two scalar tensors."""
-    found = loss(outputs, targets)
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise CheckFailed(f"forward returns a {type(found).__name__}, not two tensors: the sum and the count.")
-    for what, value in zip(("sum", "count"), found, strict=True):
-        if not isinstance(value, Tensor) or value.ndim:
-            shown = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            raise CheckFailed(f"the {what} is {shown}, not a scalar tensor.")
-    return list(found)
-
-
-def _every_third(rows: int) -> Tensor:
-    return torch.arange(rows) % 3 == 1
-
-
-def _extremes(outputs: Tensors) -> dict[str, Tensors]:
-    """Variants of *outputs* as large as they get, with all kinds of signs, and as small."""
-    floats = {name: tensor for name, tensor in outputs.items() if tensor.is_floating_point()}
-    signs = {name: torch.where(tensor < 0, -_EXTREME, _EXTREME) for name, tensor in floats.items()}
-    return {
-        f"outputs of {_EXTREME:g} and -{_EXTREME:g}": {**outputs, **signs},
-        f"outputs of -{_EXTREME:g} and {_EXTREME:g}": {**outputs, **{name: -sign for name, sign in signs.items()}},
-        f"outputs of {_EXTREME:g} alone": {**outputs, **{name: sign.abs() for name, sign in signs.items()}},
-        "outputs of 0": {**outputs, **{name: torch.zeros_like(tensor) for name, tensor in floats.items()}},
-    }
+    def _check_padding(self, loss: Loss, outputs: Tensors, targets: Tensors) -> None:
+        """Labels of -100 at the ends of some rows are as good as none: texts of a batch are of several lengths."""
+        ends = early_ends(targets["label"])
+        padded, leaves = self.ignore(targets, ends), leaves_of(outputs)
+        total, count = call(loss, leaves, padded)
+        for name, gradient in gradients(total, leaves).items():
+            if gradient is not None and per_token(gradient, ends) and bool(gradient[ends].any()):
+                raise CheckFailed(f"the padding at the end of rows gets a gradient in {name!r}.")
+        if far(other := call(loss, changed_at_ends(outputs, ends), padded)[0], total):
+            raise CheckFailed(f"the sum is {total:g}, and {other:g} with other outputs at the padding of rows.")
+        if self.splits:
+            whole, shorter = ~ends.any(1), (without(outputs, ends), without(targets, ends))
+            parts = call(loss, pick(outputs, whole), pick(targets, whole)), call(loss, *shorter)
+            for what, found, *expected in zip(("sum", "count"), (total, count), *parts, strict=True):
+                if far(found, added := sum(map(number, expected))):
+                    raise CheckFailed(f"the {what} with padded rows is {found:g}, that without padding {added:g}.")

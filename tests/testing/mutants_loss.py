@@ -36,6 +36,7 @@ class Sound(Loss):
         return self.rows(outputs["logits"].float(), targets["label"]).sum(), self.count(targets)
 
     def rows(self, logits: Tensor, label: Tensor) -> Tensor:
+        logits = logits.movedim(-1, 1)  # as torch has it, where there is a label for each token
         return functional.cross_entropy(logits, label, self.weights, ignore_index=IGNORED_LABEL, reduction="none")
 
     def count(self, targets: Mapping[str, Tensor]) -> Tensor:
@@ -71,6 +72,33 @@ class ComparesRows(Sound):
 class LearnsIgnored(Sound):
     def rows(self, logits: Tensor, label: Tensor) -> Tensor:
         return super().rows(logits, label.clamp(min=0))
+
+
+class LearnsPadding(Sound):
+    """Takes the end of a row for tokens of label 0, in the sum."""
+
+    def rows(self, logits: Tensor, label: Tensor) -> Tensor:
+        return super().rows(logits, label.masked_fill(_padding(label), 0))
+
+
+class CountsPadding(Sound):
+    def count(self, targets: Mapping[str, Tensor]) -> Tensor:
+        label = targets["label"]
+        return super().count({"label": label.masked_fill(_padding(label), 0)})
+
+
+class ForetellsPadding(CountsPadding):
+    """Counts the end of a row before the forward pass only."""
+
+    def forward(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return super().forward(outputs, targets)[0], Sound.count(self, targets)
+
+
+class ReadsPadding(Sound):
+    """Learns nothing from the end of a row, but adds up what is there."""
+
+    def rows(self, logits: Tensor, label: Tensor) -> Tensor:
+        return super().rows(logits, label) + logits.detach().mean(-1) * _padding(label)
 
 
 class WeighsPlaces(Sound):
@@ -143,12 +171,22 @@ class Spread(Sound):
         return super().rows(logits / deviation, label)
 
 
+def _padding(label: Tensor) -> Tensor:
+    """Where a row that has labels has none."""
+    ignored = label == IGNORED_LABEL
+    return ignored & ~ignored.all(-1, keepdim=True)
+
+
 BROKEN: dict[str, type[Loss]] = {
     "sum-per-row": SumPerRow,
     "counts-otherwise": CountsOtherwise,
     "mean": Mean,
     "compares-rows": ComparesRows,
     "learns-ignored": LearnsIgnored,
+    "learns-padding": LearnsPadding,
+    "counts-padding": CountsPadding,
+    "foretells-padding": ForetellsPadding,
+    "reads-padding": ReadsPadding,
     "weighs-places": WeighsPlaces,
     "wrong-slope": WrongSlope,
     "log-of-softmax": LogOfSoftmax,
@@ -165,6 +203,10 @@ LOSSES = {"sound": Sound, **BROKEN}
 class SOUND(LossConformance):
     name = "sound-loss"
     num_outputs = 3
+
+
+class OverTokens(SOUND):
+    target = "tokens"
 
 
 class WithGate(SOUND):

@@ -1,15 +1,16 @@
-"""What the suites of losses, distillers and tokenizers say of components that are sound and of another kind."""
+"""What the suites of losses, distillers and tokenizers say of sound components of another kind and of more flaws."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from et_core.registry import plugins, refresh
-from et_core.registry.files import forget_file
+from et_core.registry.files import forget_file, import_file
 from et_core.testing import (
     CheckFailed,
     Conformance,
@@ -195,3 +196,51 @@ def test_a_tokenizer_that_is_loaded_is_not_checked_for_fitting() -> None:
         "trainable = False: it cannot be fitted on texts",
     )
     assert next(outcome for outcome in outcomes if outcome.check == "enough_checks_run").status is Status.PASSED
+
+
+def mutants(kind: str) -> Any:
+    path = Path(__file__).with_name(f"mutants_{kind}.py")
+    plugins().add_file(path)
+    return import_file(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "found"),
+    [
+        (
+            "offsets-through-both",
+            "pairs_have_segments_0_then_1",
+            "text 1 of a pair has a token at 36:39, which is at 0:3 where the text stands alone",
+        ),
+        ("offsets-through-both", "the_longer_of_a_pair_is_cut_first", "text 1 of a pair keeps 6 tokens of 15:48 of"),
+        ("numbers-on", "one_by_one_equals_a_batch", "alone and among 30 texts, the words differ"),
+        ("numbers-segments", "one_by_one_equals_a_batch", "alone and among 30 texts, the segments differ"),
+        (
+            "takes-what-is-there",
+            "missing_and_broken_files_are_refused",
+            "half of words.json is loaded as another tokenizer",
+        ),
+    ],
+)
+def test_a_tokenizer_with_a_flaw_that_one_text_or_a_whole_file_does_not_show(name: str, check: str, found: str) -> None:
+    outcome = mutants("tokenizer").broken(name)().run(TokenizerConformance.checks()[check])
+    assert found in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "found"),
+    [
+        ("learns-padding", "ignored_labels_add_nothing", "the padding at the end of rows gets a gradient in 'logits'"),
+        ("reads-padding", "ignored_labels_add_nothing", "with other outputs at the padding of rows"),
+        ("counts-padding", "ignored_labels_add_nothing", "the count with padded rows is 68, that without padding 64"),
+        ("foretells-padding", "the_count_is_known_from_the_targets", "but forward returns"),
+    ],
+)
+def test_labels_per_token_are_ignored_at_the_end_of_a_row(name: str, check: str, found: str) -> None:
+    losses = mutants("loss")
+    outcome = losses.broken(name, losses.OverTokens)().run(LossConformance.checks()[check])
+    assert found in str(outcome.error)
+
+
+def test_a_sound_loss_over_tokens_passes() -> None:
+    assert skipped(mutants("loss").OverTokens) == {}

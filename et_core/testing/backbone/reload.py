@@ -34,9 +34,8 @@ def reload(folder: Path, family: str, options: dict[str, Any], batches: Sequence
         save_file({name: tensor.contiguous() for name, tensor in inputs.flatten().items()}, folder / names[-1])
     plan = {"files": loaded_files(), "family": family, "options": options, "inputs": names}
     (folder / _PLAN).write_text(json.dumps(plan), "utf-8")
-    environment = {**child_environment(), "PYTHONHASHSEED": "77"}
     command = [sys.executable, "-m", "et_core.testing.backbone.reload", str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no message"]
         raise CheckFailed(f"loading it in a new process fails: {said[-1]}")

@@ -97,7 +97,7 @@ class TokenizerConformance(EncodingChecks):
     def missing_and_broken_files_are_refused(self) -> None:
         """A disk that filled up leaves half a file. Whoever loads it needs to read which, not a trace of Python.
 
-        Raise ArtifactError, with the path, from ``load``.
+        Raise ArtifactError, with the path, from ``load``; write how much there is, where half a file can be read too.
         """
         cls = self.tokenizer_class()
         whole = self.folder()
@@ -112,11 +112,13 @@ class TokenizerConformance(EncodingChecks):
             raise CheckFailed("an empty folder is loaded as a tokenizer.")
         for name, half in self._halves(whole):
             try:
-                cls.load(half)
+                found = cls.load(half).fingerprint()
             except ArtifactError:
                 continue
             except Exception as error:
                 raise CheckFailed(f"half of {name} gives {type(error).__name__}: {error}") from error
+            if found != self.tokenizer().fingerprint():
+                raise CheckFailed(f"half of {name} is loaded as another tokenizer.")
 
     @check(unless=_is_not_fitted)
     def fitting_gives_the_same_elsewhere(self) -> None:

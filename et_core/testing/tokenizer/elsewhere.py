@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from et_core.interfaces import Tokenizer
 from et_core.registry import plugins, registry
+from et_core.testing.parts import child_environment, loaded_files
 
 _TIMEOUT = 300
 _PROGRAM = "from et_core.testing.tokenizer.elsewhere import answer; answer()"
@@ -39,14 +39,17 @@ def ask(
         (folder / "pickle").write_bytes(pickle.dumps(tokenizer))
     except Exception as error:  # noqa: BLE001 - found again as the answer, where it is asked for
         (folder / "unpickled").write_text(f"{type(error).__name__}: {error}", "utf-8")
-    files = [plugin.origin for plugin in plugins().plugins if plugin.origin]
-    question = {"name": name, "texts": list(texts), "corpus": list(corpus), "fit": dict(arguments), "files": files}
+    question = {
+        "name": name,
+        "texts": list(texts),
+        "corpus": list(corpus),
+        "fit": dict(arguments),
+        "files": loaded_files(),
+    }
     (folder / "question.json").write_text(json.dumps(question), "utf-8")
-    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(folder)],
-        env=environment,
+        env=child_environment(),
         capture_output=True,
         text=True,
         timeout=_TIMEOUT,

@@ -5,7 +5,16 @@ import itertools
 from et_core.interfaces import Encoded
 from et_core.testing.suite import CheckFailed, check
 from et_core.testing.tokenizer.base import TokenizerSuite
-from et_core.testing.tokenizer.texts import ODD_TEXTS, Token, differing, fold, of_segment, tokens_of, uncovered
+from et_core.testing.tokenizer.texts import (
+    ODD_TEXTS,
+    Token,
+    alone,
+    differing,
+    fold,
+    of_segment,
+    tokens_of,
+    uncovered,
+)
 
 _ROLES = frozenset({"pad", "unk", "cls", "sep", "mask", "bos", "eos"})
 
@@ -183,7 +192,7 @@ class EncodingChecks(TokenizerSuite):
                     kept, full = of_segment(tokens, segment), whole[text]
                     least = len(full) if text == short else 1
                     wanted = full[: len(kept)] if side == "right" else full[len(full) - len(kept) :]
-                    if len(kept) < least or [t.id for t in kept] != [t.id for t in wanted]:
+                    if len(kept) < least or kept != wanted:
                         raise CheckFailed(
                             f"cut {side} to {length} tokens, text {segment} of a pair keeps {_span(kept)} of "
                             f"{_span(full)}, the texts being of {len(whole[pair[0]])} and {len(whole[pair[1]])} tokens."
@@ -216,7 +225,8 @@ class EncodingChecks(TokenizerSuite):
     def pairs_have_segments_0_then_1(self) -> None:
         """Segments tell a model which of two texts a token is of, and an app which text an offset is in.
 
-        0 for the first text, 1 for the second, 0 throughout for one alone.
+        0 for the first text, 1 for the second, 0 throughout for one alone; offsets count from the start of a token's
+        own text.
         """
         for text in self.texts:
             if set(self.encode([text]).segments[0]) != {0}:
@@ -228,22 +238,29 @@ class EncodingChecks(TokenizerSuite):
             raise CheckFailed(f"a pair has the segments {segments[:40]}.")
         tokens = tokens_of(encoded, 0)
         for segment, text in ((0, first), (1, second)):
-            if [t.id for t in of_segment(tokens, segment)] != [t.id for t in self.tokens(text)]:
+            found, wanted = of_segment(tokens, segment), self.tokens(text)
+            if [token.id for token in found] != [token.id for token in wanted]:
                 raise CheckFailed(f"the tokens of segment {segment} of a pair are not those of its text.")
+            for token, expected in zip(found, wanted, strict=True):
+                if token != expected:
+                    raise CheckFailed(
+                        f"text {segment} of a pair has a token at {token.start}:{token.end}, "
+                        f"which is at {expected.start}:{expected.end} where the text stands alone."
+                    )
 
     @check()
     def one_by_one_equals_a_batch(self) -> None:
         """A row's tokens must not depend on the rows beside it: a served text stands alone.
 
-        Pad nothing, and keep nothing from one text to the next.
+        Pad nothing, and keep nothing from one text to the next: the words of each are numbered anew.
         """
         texts = [*self.texts, *ODD_TEXTS]
         for pairs in (None, texts[::-1]):
             whole = self.encode(texts, pairs, max_length=24)
             for place, text in enumerate(texts):
                 one = self.encode([text], None if pairs is None else [pairs[place]], max_length=24)
-                if (one.ids[0], one.offsets[0]) != (whole.ids[place], whole.offsets[place]):
-                    raise CheckFailed(f"{text[:40]!r} alone gives other tokens than among {len(texts)} texts.")
+                if part := differing(one, alone(whole, place)):
+                    raise CheckFailed(f"of {text[:40]!r} alone and among {len(texts)} texts, {part}.")
 
     @check()
     def a_call_leaves_nothing_to_the_next(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from et_core.interfaces import Encoded
 from et_core.testing.suite import CheckFailed
@@ -72,8 +72,15 @@ def tokens_of(encoded: Encoded, window: int) -> list[Token]:
     return [Token(found, segment, start, end) for found, segment, (start, end) in rows if end > start]
 
 
+def alone(encoded: Encoded, place: int) -> Encoded:
+    """The window at *place* as the only one of a result."""
+    only = slice(place, place + 1)
+    return Encoded(encoded.ids[only], encoded.segments[only], [0], encoded.offsets[only], encoded.words[only])
+
+
 def of_segment(tokens: list[Token], segment: int) -> list[Token]:
-    return [token for token in tokens if token.segment == segment]
+    """The tokens of *segment*, as they are where its text stands alone."""
+    return [replace(token, segment=0) for token in tokens if token.segment == segment]
 
 
 def fold(text: str) -> str:
