@@ -42,6 +42,9 @@ DATA = ReportData(
 )
 
 
+USAGE = {**DATA.usage, "transformers": "from transformers import AutoTokenizer, BertForSequenceClassification"}
+
+
 class Page(HTMLParser):
     """Elements, attributes and text of a page; fails on an element that is not closed in order."""
 
@@ -358,7 +361,7 @@ def test_headline_is_the_test_set_where_there_is_one(tmp_path: Path) -> None:
 
 
 def test_card_has_the_front_matter_of_the_hub(tmp_path: Path) -> None:
-    front, body = card(tmp_path, model="org/some-model@hf:main", pipeline_tag="text-classification")
+    front, body = card(tmp_path, model="org/some-model@hf:main", pipeline_tag="text-classification", usage=USAGE)
     assert front == {
         "license": "apache-2.0",
         "library_name": "transformers",
@@ -371,6 +374,11 @@ def test_card_has_the_front_matter_of_the_hub(tmp_path: Path) -> None:
     assert "```python\nimport et_core as et\n```" in body
     assert "```bash\net train sst2.yaml train.epochs=3\n```" in body
     assert "```yaml\ntrain: train.tsv\n```" in body
+
+
+def test_card_names_transformers_only_where_the_model_loads_in_it(tmp_path: Path) -> None:
+    assert card(tmp_path, usage=USAGE)[0]["library_name"] == "transformers"
+    assert "library_name" not in card(tmp_path)[0]
 
 
 def test_card_leaves_out_what_is_not_known(tmp_path: Path) -> None:
@@ -397,4 +405,4 @@ def test_hostile_texts_do_not_break_out_of_the_card(tmp_path: Path) -> None:
     assert "<script" not in body
     assert "a \\| b --- &lt;script&gt;" in body
     assert "`````\na\n````\nb\n`````" in body
-    assert front["library_name"] == "transformers"
+    assert front["tags"] == ["et", "classification"]

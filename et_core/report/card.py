@@ -46,7 +46,8 @@ def front_matter(data: ReportData) -> dict[str, Any]:
     """What the Hub indexes; a key whose value is not known is left out, because the Hub refuses a made-up one."""
     front = {
         **_license(data.model_license),
-        "library_name": "transformers",
+        # What loads in transformers says so in its usage.
+        "library_name": "transformers" if "transformers" in data.usage else None,
         "pipeline_tag": data.pipeline_tag,
         "base_model": data.base_model or _hub_id(data.model),
         "metrics": _metrics(data.metrics),

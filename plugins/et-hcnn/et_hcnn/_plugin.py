@@ -10,7 +10,7 @@ ET_CONFORMANCE = "et_hcnn.conformance"
 def et_register_backbones(register: Register) -> None:
     register("hcnn", "et_hcnn.hcnn:Hcnn", summary="Pairs: convolution and interaction pyramid, Yu et al. 2018")
     register("bicnn", "et_hcnn.bicnn:BiCnn", summary="Pairs: one convolution network for both texts")
-    register("dam", "et_hcnn.dam:Dam", summary="Pairs: decomposable attention, Parikh et al. 2016")
+    register("dam", "et_hcnn.dam:Dam", summary="Pairs: decomposable attention, as in EasyTransfer")
     register("damplus", "et_hcnn.dam:DamPlus", summary="Pairs: dam beside a bicnn of half its size")
     register("textcnn", "et_hcnn.textcnn:TextCnn", summary="One text: convolutions of several widths, Kim 2014")
     register("hcnn-drss", "et_hcnn.drss:HcnnDrss", summary="Pairs of two domains: three hcnn networks, Yu et al. 2018")

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from et_core.errors import ArtifactError, ConfigError
 from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Text, Tokenizer
+from et_hcnn.heads import LinearHead
 from et_hcnn.layers import Words, relu_layer
 from et_hcnn.vectors import load_vectors
 
@@ -82,6 +83,9 @@ class WordBackbone(Backbone):
 
     def token_table(self) -> nn.Embedding:
         return self.words
+
+    def native_head(self, task: str, **spec: Any) -> Head | None:
+        return LinearHead(hidden_size=self.hidden_size, **spec) if task == "sequence-classification" else None
 
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         sizes = dataclasses.asdict(self.sizes)

@@ -75,7 +75,7 @@ class DrssHead(Head):
 
     def __init__(self, *, hidden_size: int, num_outputs: int, dropout: float | None = None, **spec: Any) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(0.1 if dropout is None else dropout)
+        self.dropout = nn.Dropout(dropout or 0.0)
         width = hidden_size // 2
         bound = width**-0.5
         self.specific = nn.Parameter(torch.empty(len(DOMAINS), num_outputs, width).uniform_(-bound, bound))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from et_core.errors import ComponentError, ConfigError
-from et_core.interfaces import Backbone, Inputs, Text, build_backbone
+from et_core.interfaces import Backbone, HeadSpec, Inputs, Text, build_backbone
 from et_core.registry import registry
 from et_hcnn.layers import Words
 from et_hcnn.tokenizer import WordTokenizer
@@ -191,24 +191,86 @@ def test_defaults_are_those_of_the_papers(tokenizer: WordTokenizer) -> None:
         assert {key: configs[name][key] for key in values} == values
 
 
+def classifier(backbone: Backbone, **spec: Any) -> Any:
+    """The head that the apps classification and matching get."""
+    task = {"labels": ["no", "yes"], "problem_type": "single_label_classification", "dropout": None, **spec}
+    return HeadSpec("sequence-classification", "et-appzoo/pooled-linear", {"num_outputs": 2, **task}).build(backbone)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_without_its_dropout_a_network_trains_without_any(build: Callable[..., Any], name: str) -> None:
+    backbone = build(name, dropout=0.0).train()
+    head = classifier(backbone).train()
+    features = [backbone(inputs(name), want=head.needs & {"domain"}) for _ in range(2)]
+    assert torch.equal(head(features[0])["logits"], head(features[1])["logits"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_dropout_of_the_app_stands_before_the_last_layer(build: Callable[..., Any], name: str) -> None:
+    backbone = build(name, dropout=0.0).train()
+    head = classifier(backbone, dropout=0.6).train()
+    features = backbone(inputs(name), want=head.needs & {"domain"})
+    assert not torch.equal(head(features)["logits"], head(features)["logits"])
+    assert [part.p for part in head.modules() if isinstance(part, torch.nn.Dropout)] == [0.6]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_logits_are_those_of_fp32_also_over_features_in_bf16(build: Callable[..., Any], name: str) -> None:
+    backbone = build(name)
+    head = classifier(backbone).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        features = backbone(inputs(name), want=head.needs & {"domain"})
+        logits = head(features)["logits"]
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, head(features)["logits"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_network_has_a_head_of_its_own_for_classification_alone(build: Callable[..., Any], name: str) -> None:
+    backbone = build(name)
+    assert type(classifier(backbone)).__module__.startswith("et_hcnn.")
+    assert backbone.native_head("token-classification", num_outputs=2) is None
+
+
 def vectors_of(backbone: Any, text: Text, row: int) -> Tensor:
     table: Tensor = backbone.words.weight
     return table[text.ids[row, : int(text.mask[row].sum())]]
 
 
-def test_dam_is_the_formula_of_the_paper_row_by_row(build: Callable[..., Any]) -> None:
+def test_dam_is_the_formula_of_easytransfer_row_by_row(build: Callable[..., Any]) -> None:
     backbone, given = build("dam"), inputs("dam")
     network, hidden = backbone.encoder.network, backbone.encoder.hidden
     rows = []
     for row in range(5):
-        a, b = (vectors_of(backbone, text, row) @ network.project.weight.T for text in given.texts)
-        scores = torch.stack([torch.stack([network.attend(x) @ network.attend(y) for y in b]) for x in a])
+        a, b = (dense(network.project, vectors_of(backbone, text, row)) for text in given.texts)
+        scores = torch.stack([torch.stack([dense(network.attend, x) @ dense(network.attend, y) for y in b]) for x in a])
         beta = [sum(w * y for w, y in zip(torch.softmax(line, 0), b, strict=True)) for line in scores]
         alpha = [sum(w * x for w, x in zip(torch.softmax(line, 0), a, strict=True)) for line in scores.T]
-        v1 = sum(network.compare(torch.cat((x, y))) for x, y in zip(a, beta, strict=True))
-        v2 = sum(network.compare(torch.cat((y, x))) for y, x in zip(b, alpha, strict=True))
-        rows.append(torch.relu(hidden(torch.cat((v1, v2)))))
+        v1 = torch.stack([dense(network.compare, torch.cat((x, y))) for x, y in zip(a, beta, strict=True)])
+        v2 = torch.stack([dense(network.compare, torch.cat((y, x))) for y, x in zip(b, alpha, strict=True)])
+        found = torch.cat((v1.sum(0), v1.max(0).values, v2.sum(0), v2.max(0).values))
+        rows.append(torch.relu(hidden(found)))
     torch.testing.assert_close(backbone(given).pooled, torch.stack(rows), rtol=0, atol=1e-5)
+
+
+def dense(layer: Any, x: Tensor) -> Tensor:
+    """One layer with a relu: what EasyTransfer projects, attends and compares with."""
+    (linear,) = (part for part in layer.modules() if isinstance(part, torch.nn.Linear))
+    return torch.relu(x @ linear.weight.T + linear.bias)
+
+
+@pytest.mark.parametrize("name", ["dam", "damplus"])
+def test_a_text_without_a_word_gives_finite_features_and_gradients(build: Callable[..., Any], name: str) -> None:
+    backbone = build(name)
+    for parameter in (parameter for name, parameter in backbone.named_parameters() if name.endswith("bias")):
+        torch.nn.init.constant_(parameter, 0.5)
+    empty, full = texts([0, 0, 3], width=4), texts([5, 0, 2], seed=1)
+    narrow = Text(empty.ids[:, :3], empty.mask[:, :3])
+    found = backbone(Inputs((empty, full))).pooled
+    found.square().sum().backward()
+    assert torch.isfinite(found).all()
+    assert all(bool(torch.isfinite(parameter.grad).all()) for parameter in backbone.parameters())
+    torch.testing.assert_close(backbone(Inputs((narrow, full))).pooled, found, rtol=0, atol=1e-6)
 
 
 def test_bicnn_compares_strongest_answers_and_means_over_the_words(build: Callable[..., Any]) -> None:

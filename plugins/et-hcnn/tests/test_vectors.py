@@ -91,6 +91,11 @@ def test_a_word_may_hold_blanks_as_some_of_glove_s_do(tmp_path: Path) -> None:
         ("3 2\nthe 1 2\nfox 1 2 3\n", "v.txt line 3: 3 numbers follow the word, where 2 are due."),
         ("the 1 2 3\ndog 1 x 3\n", "v.txt line 2: 'x' is not a number."),
         ("the 1 2 3\ndog 1 nan 3\n", "v.txt line 2: 'nan' is not a number."),
+        ("the 1e39 2 3\n", "v.txt line 1: '1e39' is beyond the numbers that fp32 has, which end at 3.4e38."),
+        (
+            "the 1 2 3\ndog 1 2 -1e300\n",
+            "v.txt line 2: '-1e300' is beyond the numbers that fp32 has, which end at 3.4e38.",
+        ),
         ("the\n", "v.txt line 1: expected a word and its numbers."),
         ("", "v.txt is empty: expected a word and its numbers a line."),
     ],
@@ -132,7 +137,8 @@ def npy(folder: Path, values: Any, words: str = "the\nfox\n") -> Path:
         (np.ones((3, 2)), "v.vocab has 2 words, but v.npy has 3 rows."),
         (np.ones(2), "v.npy holds float64 of shape [2]: expected numbers [V, D]."),
         (np.ones((2, 2), np.int64), "v.npy holds int64 of shape [2, 2]: expected numbers [V, D]."),
-        (np.array([[1.0, 2.0], [np.inf, 1.0]]), "v.npy row 1 ('fox') holds what is not a number."),
+        (np.array([[1.0, 2.0], [np.inf, 1.0]]), "v.npy row 1 ('fox') holds what is no number, or none of fp32's."),
+        (np.array([[1.0, 2.0], [1e39, 1.0]]), "v.npy row 1 ('fox') holds what is no number, or none of fp32's."),
     ],
 )
 def test_a_broken_matrix_is_named(tmp_path: Path, values: Any, message: str) -> None:
@@ -142,10 +148,33 @@ def test_a_broken_matrix_is_named(tmp_path: Path, values: Any, message: str) -> 
     assert str(caught.value).replace(f"{tmp_path}/", "") == message
 
 
-def test_a_pickled_matrix_is_not_opened(tmp_path: Path) -> None:
-    file = npy(tmp_path, np.array([{"a": 1}, None], dtype=object))
-    with pytest.raises(DataError, match="cannot be read as a matrix"):
+def as_npz(file: Path) -> None:
+    with file.open("wb") as stream:
+        np.savez(stream, vectors=np.ones((2, 2)))
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "cut off in its header": lambda file: file.write_bytes(file.read_bytes()[:40]),
+    "cut off in its numbers": lambda file: file.write_bytes(file.read_bytes()[:-1]),
+    "an archive": as_npz,
+    "a broken archive": lambda file: file.write_bytes(b"PK\x03\x04" + bytes(50)),
+    "a text": lambda file: file.write_text("the 1 2\n"),
+    "a header that does not parse": lambda file: file.write_bytes(b"\x93NUMPY\x01\x00\x04\x00{'a("),
+    "sizes beyond all memory": lambda file: file.write_bytes(
+        file.read_bytes().replace(b"(2, 2), ", b"(9" + b"0" * 30 + b", 2), ")
+    ),
+    "pickled": lambda file: np.save(file, np.array([{"a": 1}, None], dtype=object)),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_no_matrix_is_told_and_not_opened(tmp_path: Path, name: str) -> None:
+    file = npy(tmp_path, np.ones((2, 2)))
+    BROKEN[name](file)
+    with pytest.raises(DataError) as caught:
         load_vectors(str(file), TOKENIZER)
+    assert str(caught.value).startswith(f"{file} cannot be read as a matrix that numpy.save wrote: ")
 
 
 def test_a_matrix_without_words_says_which_file_it_needs(tmp_path: Path) -> None:
@@ -159,7 +188,6 @@ def test_a_matrix_without_words_says_which_file_it_needs(tmp_path: Path) -> None
     [
         ("gone.txt", None, "model.vectors: there is no file "),
         ("v.bin", "x", "model.vectors: .* is packed or binary. Unpack it, or save it as text"),
-        ("v.txt", "CAT 1 2\n", "has none of the 9 words of the vocabulary. Do they differ in case?"),
     ],
 )
 def test_a_file_that_cannot_serve_says_what_to_do(tmp_path: Path, name: str, content: str | None, message: str) -> None:
@@ -167,6 +195,59 @@ def test_a_file_that_cannot_serve_says_what_to_do(tmp_path: Path, name: str, con
         (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(ConfigError, match=message):
         load_vectors(str(tmp_path / name), TOKENIZER)
+
+
+CASED = WordTokenizer.fit(["The Fox jumps"], vocab_size=50, lowercase=False)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "words", "message"),
+    [
+        (
+            TOKENIZER,
+            ["The", "Fox", "DOG", "is"],
+            "v.txt has none of the 6 words of the vocabulary. The file begins with 'The', 'Fox', 'DOG', "
+            "the vocabulary with 'the', 'dog', 'fox'. Words as the file has them need model.tokenizer.lowercase=false.",
+        ),
+        (
+            CASED,
+            ["the", "fox"],
+            "v.txt has none of the 3 words of the vocabulary. The file begins with 'the', 'fox', the vocabulary "
+            "with 'Fox', 'The', 'jumps'. Words as the file has them need model.tokenizer.lowercase=true.",
+        ),
+        (
+            TOKENIZER,
+            ["chat", "chien"],
+            "v.txt has none of the 6 words of the vocabulary. The file begins with 'chat', 'chien', the vocabulary "
+            "with 'the', 'dog', 'fox'. Take vectors whose words are those of the training rows, split in the same way.",
+        ),
+    ],
+)
+def test_where_no_word_is_found_both_sides_are_shown_and_what_differs(
+    tmp_path: Path, tokenizer: WordTokenizer, words: list[str], message: str
+) -> None:
+    vectors = {word: [1.0, 2.0] for word in words}
+    for file in (write(tmp_path, as_text(vectors)), write_npy(tmp_path, vectors)):
+        with pytest.raises(ConfigError) as caught:
+            load_vectors(str(file), tokenizer)
+        assert str(caught.value) == f"model.vectors: {message.replace('v.txt', str(file))}"
+
+
+def test_the_words_of_lines_are_shown_and_not_blank_lines_or_the_first_line_s_sizes(tmp_path: Path) -> None:
+    file = write(tmp_path, "2 2\n\nThe 1 2\nFox 1 2\n")
+    with pytest.raises(ConfigError, match=r"The file begins with 'The', 'Fox', the vocabulary"):
+        load_vectors(str(file), TOKENIZER)
+
+
+@pytest.mark.parametrize("first", ["the 1061396", "The\t1061396", "the 0.1 0.2"])
+def test_a_word_list_with_more_than_words_says_so(tmp_path: Path, first: str) -> None:
+    file = npy(tmp_path, np.ones((2, 2)), f"{first}\nfox 593677\n")
+    with pytest.raises(ConfigError) as caught:
+        load_vectors(str(file), TOKENIZER)
+    assert str(caught.value) == (
+        f"model.vectors: {file} has none of the 6 words of the vocabulary. The file begins with {first!r}, "
+        "'fox 593677', the vocabulary with 'the', 'dog', 'fox'. A line of v.vocab has to hold a word alone."
+    )
 
 
 def test_pieces_of_words_have_no_vectors(tmp_path: Path) -> None:
