@@ -49,6 +49,8 @@ class TestSupervised(ObjectiveConformance):
 
 class TestSingle(StrategyConformance):
     name = "et-core/single"
+    single = True
+    tolerance = 0.0
 
 
 class TestDdp(StrategyConformance):

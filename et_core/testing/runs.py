@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ _TRAIN = {
     "keep_best": None,
 }
 _STAND_INS = ("stand-in-text", "stand-in-texts")
+_TINY = torch.finfo(torch.float32).tiny
 
 
 def labelled_rows() -> list[dict[str, Any]]:
@@ -104,17 +106,26 @@ def weights_of(path: Path) -> dict[str, Tensor]:
 
 
 def furthest(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[float, str]:
-    """The largest difference between two sets of tensors, as a share of the largest value of *expected*, and where."""
+    """The largest difference between two sets of tensors, as a share of the largest value of *expected*, and where.
+
+    It is infinite where one of them holds nan. CheckFailed where names or shapes differ.
+    """
     if found.keys() != expected.keys():
         raise CheckFailed(f"only one of two has the tensor {min(found.keys() ^ expected.keys())!r}.")
-    scale = max(float(tensor.abs().max()) for tensor in expected.values() if tensor.numel())
-    far = {
-        name: float((found[name].double() - tensor.double()).abs().max()) / scale
-        for name, tensor in expected.items()
-        if tensor.numel()
-    }
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            raise CheckFailed(f"{name} has the shape {list(found[name].shape)} instead of {list(tensor.shape)}.")
+    finite = [tensor[tensor.isfinite()].double().abs() for tensor in expected.values()]
+    scale = max((float(values.max()) for values in finite if values.numel()), default=0.0)
+    far = {name: _apart(found[name], tensor) / max(scale, _TINY) for name, tensor in expected.items() if tensor.numel()}
     worst = max(far, key=lambda name: far[name])
     return far[worst], worst
+
+
+def _apart(found: Tensor, expected: Tensor) -> float:
+    """The largest difference of two values at one place; infinite for nan, which a comparison would let through."""
+    difference = (found.double() - expected.double()).abs().masked_fill(found == expected, 0.0)  # inf - inf is nan
+    return float(difference.nan_to_num(nan=math.inf, posinf=math.inf).max())
 
 
 def copy_back_to(step: int, *, source: Path, target: Path) -> Path:

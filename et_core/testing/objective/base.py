@@ -36,10 +36,21 @@ class Work:
         return Step(index, STEPS, phase, np.random.default_rng(index), lambda tensor: tensor)
 
     def terms(self, phase: str, index: int = 0) -> dict[str, Term]:
-        """What the objective gives for a batch of *phase* in the step *index*."""
+        """What the objective gives for a batch of *phase* in the step *index*, asked for as by the loop."""
         step = self.step(phase, index)
         batch = self.objective.draw(self.batches[index % len(self.batches)], step)
+        self.objective.counts(batch, phase)
         return dict(self.objective(batch, step))
+
+    def figures(self, batch: Batch, step: Step) -> dict[str, float]:
+        """What adds up over the parts of a batch, by what it is: the sum of each term, and both its counts."""
+        foretold = self.objective.counts(batch, step.phase)
+        terms = self.objective(batch, step)
+        return {
+            **{f"the sum of the term {name!r}": float(term.sum.detach()) for name, term in terms.items()},
+            **{f"the count of the term {name!r}": float(term.count) for name, term in terms.items()},
+            **{f"the count that counts() gives for {name!r}": float(count) for name, count in foretold.items()},
+        }
 
     def sums(self, phase: str, index: int) -> dict[str, float]:
         """The sum of each of these terms."""

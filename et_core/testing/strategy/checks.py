@@ -40,7 +40,12 @@ _TRAIN = {
 
 
 def _is_one_process(suite: StrategyConformance) -> str | None:
-    return "it is one process, which waits for nobody" if suite.build().processes == 1 else None
+    return "it is one process: there is no other to share with" if suite.build().processes == 1 else None
+
+
+def _is_several(suite: StrategyConformance) -> str | None:
+    processes = suite.build().processes
+    return None if processes == 1 else f"it is {processes} processes: what they share is checked of each rank"
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,11 @@ class StrategyConformance(Conformance):
     kind: ClassVar[str] = "strategies"
     minimum: ClassVar[int] = 14
 
+    single: bool = False
+    """Whether it is one process by nature. All others are checked in several, which their options ask for."""
+
     tolerance: float = 1e-6
-    """How far weights and losses of several processes may be from those of one, as a share of the largest weight."""
+    """How far weights and losses may be from those of et-core/single, as a share of the largest weight."""
 
     seconds: float = 240.0
     """How long both launches together may take; then they are ended."""
@@ -133,6 +141,21 @@ class StrategyConformance(Conformance):
             raise CheckFailed(f"{registry('strategies').get(self.name).__name__} {flaw}.")
 
     @check()
+    def several_processes_are_tried(self) -> None:
+        """In one process nothing is shared, so nothing that is shared wrongly would be seen.
+
+        Set ``config`` to options that make two, such as ``{"processes": 2}``; where there are none, ``single = True``.
+        """
+        processes = self.build().processes
+        if processes == 1 and not self.single:
+            raise CheckFailed(
+                'the suite runs it in one process. Set options to run it in two processes, such as {"processes": 2}; '
+                "a strategy that is one process by nature has single = True in its suite."
+            )
+        if processes > 1 and self.single:
+            raise CheckFailed(f"the suite says single = True, and runs it in {processes} processes. Take that out.")
+
+    @check()
     def every_rank_runs_once(self) -> None:
         """Each rank trains on its share of the rows: with one missing, its share is never seen.
 
@@ -155,7 +178,7 @@ class StrategyConformance(Conformance):
         if main != [0]:
             raise CheckFailed(f"is_main is true of {len(main)} processes (ranks {main}) of {len(self.ranks())}.")
 
-    @check()
+    @check(unless=_is_one_process)
     def sums_are_of_all_ranks(self) -> None:
         """Gradients are divided by the sum of all counts.
 
@@ -166,7 +189,7 @@ class StrategyConformance(Conformance):
         for facts in ranks:
             refuse_difference(facts["sum"], expected, what=f"sum() of rank {facts['rank']}", tolerance=1e-9)
 
-    @check()
+    @check(unless=_is_one_process)
     def gather_is_in_rank_order(self) -> None:
         """An evaluation takes what it gathers for the rows of rank 0, of rank 1 and so on.
 
@@ -177,7 +200,7 @@ class StrategyConformance(Conformance):
         for facts in ranks:
             refuse_difference(facts["gathered"], expected, what=f"gather() of rank {facts['rank']}")
 
-    @check()
+    @check(unless=_is_one_process)
     def rows_are_joined_with_their_gradients(self) -> None:
         """Losses that compare the rows of all processes train on what reaches their own rows.
 
@@ -193,6 +216,18 @@ class StrategyConformance(Conformance):
                 raise CheckFailed(f"no gradient reaches the rows of rank {facts['rank']} through all_gather().")
             what = f"the gradient through all_gather() for rank {facts['rank']}"
             refuse_difference(facts["gradient"], gradient.tolist(), what=what, tolerance=1e-6)
+
+    @check(unless=_is_several)
+    def one_process_shares_with_itself(self) -> None:
+        """Losses and evaluations share what they have in one process as in many.
+
+        Give the values in ``sum``, a list of the value in ``gather``, and the tensor with its gradient in
+        ``all_gather``.
+        """
+        rows = [[0.0, 1.0]]
+        expected = {"sum": {"rank": 0.0, "one": 1.0}, "gathered": [{"rank": 0}], "joined": rows, "gradient": rows}
+        for facts in self.ranks():
+            refuse_difference({name: facts[name] for name in expected}, expected, what="of what one process shares")
 
     @check(unless=_is_one_process)
     def a_barrier_waits_for_all(self) -> None:
@@ -300,10 +335,9 @@ class StrategyConformance(Conformance):
 
     def _refuse_another_end(self, run: str, other: str, *, what: str) -> None:
         folder = self.done()
-        tolerance = self.tolerance if self.build().processes > 1 else 0.0
         far, name = furthest(weights_of(folder / run), weights_of(folder / other))
-        if far > tolerance:
-            apart = f"{name} is off by {far:.2g}, and may be by {tolerance:g}"
+        if far > self.tolerance:
+            apart = f"{name} is off by {far:.2g}, and may be by {self.tolerance:g}"
             raise CheckFailed(f"{what} are not those of one process: {apart}.")
         losses = losses_of(folder / run), losses_of(folder / other)
-        refuse_difference(*losses, what="the losses are other than in one process", tolerance=tolerance)
+        refuse_difference(*losses, what="the losses are other than in one process", tolerance=self.tolerance)
