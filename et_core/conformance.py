@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from et_core.testing import LossConformance, ObjectiveConformance, StrategyConformance, TokenizerConformance
+from et_core.testing import (
+    LossConformance,
+    ObjectiveConformance,
+    PluginConformance,
+    StrategyConformance,
+    TokenizerConformance,
+)
 
 _WEIGHTED: Mapping[str, Any] = {"weights": [0.5, 2.0, 1.0, 0.0]}
 _SMOOTHED: Mapping[str, Any] = {**_WEIGHTED, "smoothing": 0.1}
 _TWO: Mapping[str, Any] = {"processes": 2}
+
+
+class TestPlugin(PluginConformance):
+    name = "et-core"
 
 
 class TestCrossEntropy(LossConformance):

@@ -52,9 +52,7 @@ class NewPlugin:
             "plural": found.plural,
             "api": API_VERSION,
         }
-        suites = {"TestPlugin": "PluginConformance"}
-        if about["suite"]:
-            suites[f"Test{about['class']}"] = about["suite"]
+        suites = sorted({"PluginConformance", about["suite"]} - {""})
         render = _renderer()
         texts = {key: render(value, names).strip() for key, value in about.items() if isinstance(value, str)}
         return cls(distribution, found, component, {**about, **texts, **names, "suites": suites})
