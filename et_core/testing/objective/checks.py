@@ -167,7 +167,7 @@ class ObjectiveConformance(ObjectiveSuite):
             parts = [work.figures(part, step) for part in halves(drawn)]
             for what, expected in work.figures(drawn, step).items():
                 found = sum(part[what] for part in parts)
-                if not abs(found - expected) <= _ROUNDING * max(1.0, abs(expected)):  # nan is no number that is larger
+                if not abs(found - expected) <= _ROUNDING * max(1.0, abs(expected)):  # which is true of nan too
                     raise CheckFailed(f"{what} is {expected:.6g} over {len(drawn)} rows, and {found:.6g} in two parts.")
 
     @check()
