@@ -93,8 +93,7 @@ class Matching(LabelledApp):
         self._projection_dim = projection_dim
         self._threshold = threshold
         self._tuned: float | None = None
-        self._queries = False
-        self._each_asks = False
+        self._queries = self._each_asks = False
         if domains:
             self.roles = {**type(self).roles, "domain": Role(str, "which of app.domains the pair is of")}
         self.pipeline_tag = "text-classification" if towers == 1 else "sentence-similarity"
