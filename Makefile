@@ -20,7 +20,7 @@ quickstart: install
 	$(BIN)/python -m et_appzoo.demo
 
 test: install
-	ET_PLUGINS_STRICT=1 $(BIN)/python -m pytest
+	ET_PLUGINS_STRICT=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
 test-slow: install
 	ET_PLUGINS_STRICT=1 $(BIN)/python -m pytest -m slow --timeout=1800

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,15 @@ for name in ("ET_ZOO_DIR", "ET_PLUGINS"):
     os.environ.pop(name, None)
 
 SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plugin_files_of_one_module() -> Iterator[None]:
+    """Whatever files of plugins the tests of a module load, those of the next know nothing of."""
+    from et_core.registry import refresh
+
+    yield
+    refresh()
 
 
 @pytest.fixture

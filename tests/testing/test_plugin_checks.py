@@ -43,7 +43,7 @@ class TestAcmeLoss(LossConformance):
 """
 FRESH = "  ref: bert@init\n  hidden_size: 16\n  num_layers: 2\n  num_heads: 2\n  intermediate_size: 32\n"
 COUNTING = "import itertools\n_COUNT = itertools.count()\n"
-ENDING = "import os, sys\nif sys.argv == ['-c']:\n    os._exit({status})\n"
+ENDING = "import os, sys\nif 'pytest' not in sys.modules:\n    os._exit({status})\n"
 RECORD = ["acme/__init__.py", "acme/_plugin.py", "acme/losses.py", "acme/conformance.py", "acme/py.typed"]
 
 
