@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import click
 
-from et_core.cli.options import json_option, print_json, print_metrics, run_arguments
+from et_core.cli.options import json_option, print_json, print_metrics, run_arguments, show_log
 
 
 @click.command("evaluate")
@@ -24,6 +24,7 @@ def command(
     """
     from et_core import api
 
+    show_log()
     metrics = api.load(run, precision=precision).evaluate(data, overrides, skipped_file=skipped)
     if as_json:
         print_json(metrics)

@@ -64,11 +64,6 @@ def bind(cells: tuple[Cell, ...], part: Part, columns: list[str]) -> tuple[Cell,
     return tuple(cell for cell in cells if cell.column in columns)
 
 
-def absent_targets(cells: tuple[Cell, ...], part: Part, columns: list[str]) -> list[Cell]:
-    """The *cells* that *part* may do without, and does, though the user named their columns."""
-    return [cell for cell in cells if cell.mapped and not cell.needed and part.exact and cell.column not in columns]
-
-
 def values_of(cells: tuple[Cell, ...], record: Mapping[str, Any]) -> dict[str, Any] | Bad:
     """The values of *record* by role; a role without a value is left out."""
     values = {}

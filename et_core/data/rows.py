@@ -12,7 +12,7 @@ import numpy as np
 from et_core.data.files import open_parts
 from et_core.data.formats import ReadOptions
 from et_core.data.parts import Bad, Part
-from et_core.data.roles import Cell, absent_targets, bind, plan_cells, raw_of, values_of
+from et_core.data.roles import Cell, bind, plan_cells, raw_of, values_of
 from et_core.data.skipped import Ledger, SkippedRow
 from et_core.errors import DataError
 from et_core.interfaces.app import Role
@@ -162,11 +162,11 @@ class Rows:
         What a part may lack, as pairs may name no query, is told where the user named the column.
         """
         for part in self._parts:
-            if part.once:
+            first = None if part.once else next(self._part(part, 0, Ledger(), everything=False), None)
+            if first is None:
                 continue
-            next(self._part(part, 0, Ledger(), everything=False), None)
-            with part.open(self._columns) as (columns, _):
-                for cell in absent_targets(self._cells, part, columns):
+            for cell in self._cells:
+                if cell.mapped and cell.role not in first[0].columns:
                     log.warning("%s has no column %r (data.columns.%s)", part.name, cell.column, cell.role)
 
     @property

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +88,14 @@ def test_whatever_metrics_a_run_on_pairs_names_candidates_are_ranked_besides(
             write(tmp_path / "more.tsv", "text\ttext_pair\tlabel\tqid", lines), {"data.columns.query": "qid"}
         )
     assert list(found) == ["auc", *RANKING, "loss"]
-    assert "1 of 7 queries have no relevant candidate: ranking figures leave them out" in caplog.messages
+    note = "1 of 7 queries have no relevant candidate: ranking figures leave them out"
+    assert note in caplog.messages
+    command = ("evaluate", str(run.path), "--data", str(tmp_path / "more.tsv"), "--json", "data.columns.query=qid")
+    done = subprocess.run(
+        [sys.executable, "-m", "et_core", *command], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert note in done.stderr
+    assert json.loads(done.stdout) == pytest.approx(found)
 
 
 def test_candidates_with_three_labels_need_to_know_which_is_relevant(tmp_path: Path) -> None:
@@ -129,6 +139,13 @@ def test_a_batch_whose_texts_are_compared_in_parts_is_told(tmp_path: Path, caplo
     (tmp_path / "whole").mkdir()
     train(tmp_path / "whole", source, train={"max_steps": 2}, **settings)
     assert not [message for message in caplog.messages if message.startswith("a batch is computed in")]
+
+
+def test_domains_without_metrics_have_no_figure_of_their_own(tmp_path: Path) -> None:
+    lines = [f"text {number}\tother\t{number % 2}\t{'ab'[number // 2 % 2]}" for number in range(16)]
+    source = write(tmp_path / "train.tsv", "text\ttext_pair\tlabel\tdomain", lines)
+    run = train(tmp_path, source, app={"name": "matching", "domains": ["a", "b"]}, metrics=[], data={"dev": source})
+    assert "by domain" not in run.report.read_text("utf-8")
 
 
 @pytest.mark.parametrize("limit", [0.7, 0.9, 2.8, 3.6])

@@ -106,9 +106,9 @@ class MatchingEvaluation(LabelledEvaluation):
 
     def figures(self, read: Callable[[Sequence[int]], list[Row]]) -> list[Figure]:
         figures = super().figures(read)
-        if not self._domains:
+        if not self._by_domain:
             return figures
-        values = {name: metric.compute() for name, metric in zip(self._domains, self._by_domain, strict=False)}
+        values = {name: metric.compute() for name, metric in zip(self._domains, self._by_domain, strict=True)}
         known = {name: value for name, value in values.items() if not np.isnan(value)}
         return [*figures[:-1], Bars(f"{self._main} by domain", known), figures[-1]]
 
