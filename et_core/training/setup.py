@@ -244,9 +244,9 @@ def _hold_out(rows: Rows, share: float, seed: int, *, together: str | None) -> t
     sizes = np.bincount(groups)
     order = np.random.default_rng((seed, 0)).permutation(len(sizes))
     wanted = round(len(groups) * share)
-    chosen = order[: np.abs(np.cumsum(sizes[order]) - wanted).argmin() + 1]
+    chosen = order[: np.abs(np.cumsum(sizes[order]) - wanted).argmin() + 1] if wanted else order[:0]
     is_held = np.isin(groups, chosen)
-    if wanted == 0 or is_held.all():
+    if not is_held.any() or is_held.all():
         grouped = "" if len(sizes) == len(groups) else f" with {len(sizes)} different values of {together!r}"
         raise ConfigError(
             f"data.dev is {share}: of {len(groups)} rows{grouped} that leaves nothing for one of train and dev."
@@ -260,7 +260,7 @@ def _groups(rows: Rows, role: str | None) -> np.ndarray:
         return np.arange(len(rows))
     numbers: dict[object, int] = {}
     values = (str(row[role]).strip() if role in row else object() for row in rows)
-    return np.asarray([numbers.setdefault(value, len(numbers)) for value in values])
+    return np.asarray([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
 
 
 def _fit(app: App, rows: Rows, *, skip_bad: bool) -> None:

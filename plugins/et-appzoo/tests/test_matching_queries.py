@@ -69,6 +69,13 @@ def test_one_query_alone_cannot_be_held_out(tmp_path: Path) -> None:
     )
 
 
+def test_of_bad_rows_alone_nothing_can_be_held_out(tmp_path: Path) -> None:
+    source = tmp_path / "train.jsonl"
+    source.write_text('{"text": "a", "text_pair": "b", "label": null}\n' * 3, "utf-8")
+    with pytest.raises(ConfigError, match=r"^data\.dev is 0\.25: of 0 rows that leaves nothing"):
+        train(tmp_path, str(source), data={"dev": 0.25, "on_bad_row": "skip"})
+
+
 def test_a_run_trained_on_candidates_is_measured_on_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = train(tmp_path, candidates(tmp_path / "train.tsv"), query=True, data={"dev": 0.2})
     caplog.clear()
