@@ -2,14 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EDITABLE := -e . -e plugins/et-appzoo -e 'plugins/et-bert[minilm]' -e 'plugins/et-hcnn[jieba]'
+EDITABLE := -e . -e plugins/et-appzoo -e 'plugins/et-bert[minilm]' -e 'plugins/et-hcnn[jieba]' -e plugins/et-adabert
 
 .PHONY: install quickstart test test-slow bench lint types contracts check lock clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml plugins/et-appzoo/pyproject.toml plugins/et-bert/pyproject.toml \
-		plugins/et-hcnn/pyproject.toml
+		plugins/et-hcnn/pyproject.toml plugins/et-adabert/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from et_core._lazy import exports
 
 if TYPE_CHECKING:
-    from et_core.api import load, resolve, train
+    from et_core.api import distill, load, resolve, train
     from et_core.errors import EtError
     from et_core.inference import Run
     from et_core.registry import ModelRef, plugins
@@ -21,6 +21,7 @@ __all__ = [
     "EtError",
     "ModelRef",
     "Run",
+    "distill",
     "load",
     "plugins",
     "resolve",
@@ -31,6 +32,7 @@ _ORIGINS = {
     "EtError": "et_core.errors",
     "ModelRef": "et_core.registry",
     "Run": "et_core.inference",
+    "distill": "et_core.api",
     "load": "et_core.api",
     "plugins": "et_core.registry",
     "resolve": "et_core.api",

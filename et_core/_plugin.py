@@ -28,6 +28,7 @@ def et_register_strategies(register: Register) -> None:
 @hookimpl
 def et_register_objectives(register: Register) -> None:
     register("supervised", "et_core.training.supervised:Supervised", summary="An app's loss on labelled rows")
+    register("distillation", "et_core.training.distillation:Distillation", summary="Labels and what teachers know")
 
 
 @hookimpl

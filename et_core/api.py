@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from et_core.config import RunConfig, load_config, to_dict
-from et_core.errors import CheckpointError, RunFolderError
+from et_core.errors import CheckpointError, ConfigError, RunFolderError
 from et_core.inference import Run
 from et_core.interfaces import App, Artifact, Model
 from et_core.registry import ModelRef
@@ -21,7 +21,7 @@ from et_core.report import ReportData, write_card, write_report
 from et_core.runfolder import Checkpoints, RunFolder, write_json, write_text
 from et_core.sources import leads_to
 from et_core.sources import resolve as resolve_ref
-from et_core.training import Outcome, build_strategy, check_config, refuse_other_run, train_worker
+from et_core.training import Outcome, build_strategy, check_config, refuse_other_run, search_config, train_worker
 
 log = logging.getLogger("et")
 
@@ -40,14 +40,67 @@ def train(
     one that is finished is only loaded, if it was trained with the same settings. *progress* shows a bar or lines on
     standard error; None shows it on a terminal.
     """
+    run_config, path = _prepared(config, overrides, resume=resume)
+    if run_config.distill.teachers:
+        raise ConfigError("distill.teacher is set, which et train does not read. Run it with et distill.")
+    return _train(run_config, path, resume=resume, progress=progress)
+
+
+def distill(
+    config: str | Path | Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    *,
+    resume: bool = False,
+    search_only: bool = False,
+    progress: bool | None = None,
+) -> Run:
+    """Train a student on what ``distill.teacher`` knows, and return the finished run.
+
+    Where the model leaves its architecture open (``adabert@init``), it is searched for first, by a run of its own in
+    the folder ``search``; with *search_only* nothing more is done and that run is returned. All else is as in
+    ``train``.
+    """
+    run_config, path = _prepared(config, overrides, resume=resume)
+    if not run_config.distill.teachers:
+        raise ConfigError(
+            "distill.teacher is not set. Write distill.teacher=./runs/NAME@local, a finished run of the same task."
+        )
+    check_config(run_config)
+    search = search_config(run_config)
+    if search is None:
+        if search_only:
+            raise ConfigError("there is nothing to search: model says all of the student's architecture.")
+        return _train(run_config, path, resume=resume, progress=progress)
+    folder = RunFolder.create(path, resume=resume)
+    if not folder.config_file.exists():
+        folder.write_config(run_config)
+    try:
+        searched = _train(search, folder.search, resume=folder.search.exists(), progress=progress)
+    except BaseException:
+        folder.discard_unstarted()
+        raise
+    if search_only:
+        return searched
+    run_config.model.options = dict(searched.bundle.model.backbone.options)
+    return _train(run_config, path, resume=True, progress=progress)
+
+
+def _prepared(
+    config: str | Path | Mapping[str, Any] | None, overrides: Mapping[str, Any] | Sequence[str] | None, *, resume: bool
+) -> tuple[RunConfig, Path]:
+    """The settings of a run and its folder."""
     run_config = load_config(config, overrides).config
     path = Path(run_config.output or _default_output(config, run_config))
-    folder = RunFolder(path)
     if resume:
-        run_config = _as_begun(folder, config, overrides, run_config)
+        run_config = _as_begun(RunFolder(path), config, overrides, run_config)
     run_config.output = str(path)
     _make_plugin_files_absolute(run_config)
+    return run_config, path
+
+
+def _train(run_config: RunConfig, path: Path, *, resume: bool, progress: bool | None) -> Run:
     check_config(run_config)
+    folder = RunFolder(path)
     strategy = build_strategy(run_config)
     if resume and folder.results_file.exists():
         return _finished(folder, run_config)
@@ -156,7 +209,7 @@ def _report_data(outcome: Outcome) -> ReportData:
     if outcome.skipped_total:
         notes.append(f"rows left out: {outcome.skipped_total}, listed in {outcome.folder.skipped_file.name}")
     dev_rows = parts.dev_rows
-    figures = outcome.evaluation.figures(dev_rows.take) if outcome.evaluation and dev_rows is not None else []
+    shown = outcome.evaluation.figures(dev_rows.take) if outcome.evaluation and dev_rows is not None else []
     name = outcome.folder.path.name
     return ReportData(
         title=name,
@@ -168,7 +221,7 @@ def _report_data(outcome: Outcome) -> ReportData:
         config=to_dict(config),
         metrics={"dev": outcome.metrics} if outcome.metrics else {},
         history=outcome.folder.read_metrics(),
-        figures=figures,
+        figures=[*outcome.figures, *shown],
         notes=notes,
         model_license=parts.artifact.license,
         usage=_usage(outcome.folder.path, parts.bundle.model, parts.app),

@@ -13,6 +13,7 @@ from et_core.cli.groups import Group
 
 _COMMANDS = {
     "train": "Train a model from a config file and key=value settings.",
+    "distill": "Teach a small model what a finished run knows.",
     "evaluate": "Measure a finished run on labelled data.",
     "predict": "Predict a file with a finished run.",
     "embed": "Write the vectors of a file's texts with a finished run.",

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from et_core.config.ramp import Ramp
+
 
 def also(*names: str, default: Any) -> Any:
     """A field with its *default* that knows what other tools call it, for the message about an unknown key."""
@@ -158,6 +160,39 @@ class TrainConfig:
 
 
 @dataclass(kw_only=True)
+class DistillConfig:
+    """What the model learns from others: *teacher* is a finished run, ``runs/sst2@local``, or a list of several.
+
+    *terms* are distillers by registered name: a weight, or keys with ``weight`` and the distiller's own options.
+    *labels* is the weight of the loss on the labels. *augment* are augmenters by registered name, with ``copies``, how
+    many new rows each makes of a training row, and their own options. A weight is a number, or goes from ``start`` to
+    ``end``.
+    """
+
+    teacher: str | list[str] = also("teachers", "teacher_model", default="")
+    terms: dict[str, float | Ramp | dict[str, Any]] = also("distillers", "losses", default={})
+    labels: Rate | Ramp = also("alpha", "label_weight", default=1.0)
+    augment: dict[str, dict[str, Any]] = also("augmenters", "augmentation", default={})
+
+    @property
+    def teachers(self) -> list[str]:
+        """The references of all teachers; none where nothing is distilled."""
+        return [self.teacher] if isinstance(self.teacher, str) and self.teacher else list(self.teacher)
+
+
+@dataclass(kw_only=True)
+class SearchConfig(ComponentConfig):
+    """How a student is searched for, where the model leaves its architecture open; other keys are the search's own.
+
+    *train* are settings of ``train`` that differ while it searches. *name* is the registered objective, where it is not
+    the model family's own.
+    """
+
+    name: str = "auto"
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
 class PluginsConfig:
     """What the run needs installed (``et-bert>=0.1``), and single Python files with hooks to load besides."""
 
@@ -172,7 +207,9 @@ class RunConfig:
     app: ComponentConfig = also("task", default=ComponentConfig())
     model: ModelConfig = also("backbone", default=ModelConfig())
     data: DataConfig = also("dataset", default=DataConfig())
-    objective: ObjectiveConfig = also("loss", "distillation", default=ObjectiveConfig())
+    objective: ObjectiveConfig = also("loss", default=ObjectiveConfig())
+    distill: DistillConfig = also("distillation", "kd", default=DistillConfig())
+    search: SearchConfig = also("nas", default=SearchConfig())
     train: TrainConfig = also("training", "trainer", default=TrainConfig())
     metrics: list[str] | Literal["auto"] = also("metric", default="auto")
     strategy: StrategyConfig = also("distributed", default=StrategyConfig())
@@ -181,7 +218,7 @@ class RunConfig:
 
 
 SHORT_FORMS = {
-    **dict.fromkeys(("app", "strategy", "objective", "train.optimizer", "train.schedule"), "name"),
+    **dict.fromkeys(("app", "strategy", "objective", "search", "train.optimizer", "train.schedule"), "name"),
     # Before the section that it stands in, which may be written as text once this is.
     "model.tokenizer": "ref",
     "model": "ref",
@@ -215,6 +252,8 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         for name in names:
             if section[name] is None:
                 del section[name]
+    if not values["search"]["train"]:
+        del values["search"]["train"]
     for path, short in SHORT_FORMS.items():
         section, _, name = path.rpartition(".")
         holder = values[section] if section else values
@@ -223,7 +262,14 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         holder[name] = component[short] if set(component) == {short} else component
         if not component:
             del holder[name]
+    for name, nothing in _UNUSED.items():
+        if values[name] == nothing:
+            del values[name]
     return values
+
+
+_UNUSED = {"distill": dataclasses.asdict(DistillConfig()), "search": "auto"}
+"""Sections that most runs have no use for, as they are then: they are not written."""
 
 
 def spell_out(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from et_core.data.batches import LengthBatches, split_by_budget
     from et_core.data.encode import encode_rows, encode_usable
     from et_core.data.formats import ReadOptions
+    from et_core.data.joined import JoinedStore
     from et_core.data.padding import IGNORED_LABEL, collate
     from et_core.data.pretrained import PretrainedTokenizer
     from et_core.data.rows import Rows, open_rows
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORED_LABEL",
     "ExampleStore",
+    "JoinedStore",
     "LengthBatches",
     "PretrainedTokenizer",
     "ReadOptions",
@@ -38,6 +40,7 @@ __all__ = [
 _ORIGINS = {
     "ExampleStore": "et_core.data.store",
     "IGNORED_LABEL": "et_core.data.padding",
+    "JoinedStore": "et_core.data.joined",
     "LengthBatches": "et_core.data.batches",
     "PretrainedTokenizer": "et_core.data.pretrained",
     "ReadOptions": "et_core.data.formats",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -36,6 +37,19 @@ class ExampleStore:
         self.starts = np.flatnonzero(np.diff(self._rows, prepend=-1))
         """The position of each row's first example: as many as there are rows."""
 
+        self._beside: tuple[ExampleStore, ...] = ()
+
+    def beside(self, other: ExampleStore) -> ExampleStore:
+        """These examples with the targets that *other* has for the same rows; DataError where its rows are others."""
+        if not np.array_equal(self._rows, other._rows):
+            raise DataError(
+                f"{len(self)} examples of {len(self.starts)} rows cannot be joined with {len(other)} of "
+                f"{len(other.starts)}."
+            )
+        joined = copy.copy(self)
+        joined._beside = (*self._beside, other)
+        return joined
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 
@@ -43,7 +57,17 @@ class ExampleStore:
         if not 0 <= index < len(self):
             raise IndexError(f"no example {index} among {len(self)}")
         chunk = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._chunks[chunk][index - int(self._starts[chunk])]
+        example = self._chunks[chunk][index - int(self._starts[chunk])]
+        if not self._beside:
+            return example
+        more = [other[index].targets for other in self._beside]
+        targets = {name: value for some in (example.targets, *more) for name, value in some.items()}
+        return Example(example.inputs, targets, example.row, example.extra)
+
+    @property
+    def rows_seen(self) -> int:
+        """One more than the highest row number, rows without an example counted."""
+        return int(self._rows[-1]) + 1 if len(self._rows) else 0
 
     def used_ids(self) -> np.ndarray:
         """Every token id that occurs in any text, ascending."""

@@ -46,6 +46,10 @@ class HookSpecs:
         """Terms of the distillation objective: ``et_core.interfaces.Distiller`` classes."""
 
     @hookspec
+    def et_register_augmenters(self, register: Register) -> None:
+        """Ways to make more training rows: ``et_core.interfaces.Augmenter`` classes."""
+
+    @hookspec
     def et_register_sources(self, register: Register) -> None:
         """Where weights come from: ``et_core.interfaces.Source`` classes."""
 

@@ -45,7 +45,7 @@ class Engine:
         self._context = context or contextlib.nullcontext()
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
-        """Each output as an array [N, ...], fp32 or whole numbers; what differs in length is padded with zeros."""
+        """Each output as an array [N, ...]; bf16, which NumPy lacks, becomes fp32, and shorter rows end in zeros."""
         if not examples:
             return {}
         lengths = np.fromiter((example.length for example in examples), np.int64, len(examples))
@@ -57,7 +57,7 @@ class Engine:
                 with self._context:
                     outputs = self._outputs(self._model, batch.to(self._device))
                 for name, tensor in outputs.items():
-                    values = tensor.float() if tensor.is_floating_point() else tensor
+                    values = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
                     parts.setdefault(name, []).append(values.cpu().numpy())
                 order.append(rows)
         places = np.concatenate(order)

@@ -21,7 +21,7 @@ from et_core.inference.engine import Engine
 from et_core.inference.precision import autocast, same_precision
 from et_core.inference.rows import as_rows, fields_of, kept_columns, merged, speaks_roles
 from et_core.inference.vectors import open_vectors, vector_format, written
-from et_core.interfaces import App, Batch, Embeds, Example, Model, Role, Row, RunModel, Strategy
+from et_core.interfaces import App, Batch, Embeds, Evaluation, Example, Model, Role, Row, RunModel, Strategy
 from et_core.registry import plugins, registry
 from et_core.runfolder import ModelBundle, RunFolder, current
 
@@ -222,22 +222,26 @@ class Run:
         data = self._reading(overrides)
         rows = self._open(source, data, self._roles(targets=True), need_targets=True)
         names = None if self.config.metrics == "auto" else list(self.config.metrics)
-        evaluation = self._app.evaluation(names)
-        count = 0
         with SkippedFile(Path(skipped_file or self.folder.evaluation_skipped_file)) as skipped:
             rows.on_skip = skipped.add
-            skip_bad, owner = data.on_bad_row == "skip", type(self._app).__name__
-            for examples in encode_rows(rows, self._encode, skip_bad=skip_bad, owner=owner):
-                if examples:
-                    evaluation.update(self._run(examples), examples)
-                count += len(examples)
+            evaluation = self.measure(rows, names, skip_bad=data.on_bad_row == "skip")
         if skipped.first:
             log.warning("rows left out: %d, listed in %s", skipped.total, skipped.written)
-        if not count:
-            raise DataError(f"{rows.description} has no usable rows.")
         for note in evaluation.notes():
             log.info("%s", note)
         return evaluation.metrics()
+
+    def measure(self, rows: Rows, metrics: Sequence[str] | None, *, skip_bad: bool = False) -> Evaluation:
+        """What the run makes of labelled *rows*; DataError where none can be used. With *skip_bad* others go on."""
+        evaluation = self._app.evaluation(metrics)
+        count = 0
+        for examples in encode_rows(rows, self.encode, skip_bad=skip_bad, owner=type(self._app).__name__):
+            if examples:
+                evaluation.update(self._run(examples), examples)
+            count += len(examples)
+        if not count:
+            raise DataError(f"{rows.description} has no usable rows.")
+        return evaluation
 
     @property
     def _app(self) -> App:
@@ -286,7 +290,7 @@ class Run:
     def _predicted(
         self, pairs: Iterable[tuple[Row, Mapping[str, Any]]], rows: Rows
     ) -> Iterator[tuple[Mapping[str, Any], Any]]:
-        return self._answered(pairs, rows, self._app.predict, self._encode, self._run)
+        return self._answered(pairs, rows, self._app.predict, self.encode, self._run)
 
     def _embedded(
         self, pairs: Iterable[tuple[Row, Mapping[str, Any]]], rows: Rows
@@ -348,7 +352,7 @@ class Run:
             "the rows: App.decode merges the windows of a row."
         )
 
-    def _encode(self, rows: Sequence[Row]) -> list[Example]:
+    def encode(self, rows: Sequence[Row]) -> list[Example]:
         backbone = self.bundle.model.backbone
         return self._app.encode(
             rows,

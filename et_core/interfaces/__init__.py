@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 from et_core._lazy import exports
 
 if TYPE_CHECKING:
+    from et_core.config import Ramp, value_at
     from et_core.interfaces.app import App, HeadSpec, LossSpec, Role, RunModel
     from et_core.interfaces.artifact import Artifact
-    from et_core.interfaces.backbone import Backbone, Generates, Processor
+    from et_core.interfaces.augmenter import Augmenter, Texts
+    from et_core.interfaces.backbone import Backbone, Generates, Processor, Search
     from et_core.interfaces.building import (
+        build_augmenter,
         build_backbone,
         build_component,
         build_distiller,
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from et_core.interfaces.embeds import Embeds
     from et_core.interfaces.evaluation import Evaluation, Metric
     from et_core.interfaces.example import Example, Row
-    from et_core.interfaces.figures import Bars, Examples, Figure, Matrix, Scatter
+    from et_core.interfaces.figures import Bars, Examples, Figure, Front, Graph, Matrix, Point, Scatter
     from et_core.interfaces.head import Head
     from et_core.interfaces.inputs import Batch, Features, Inputs, Text
     from et_core.interfaces.loss import Loss
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "App",
     "Artifact",
+    "Augmenter",
     "Backbone",
     "Bars",
     "Batch",
@@ -48,7 +52,9 @@ __all__ = [
     "Examples",
     "Features",
     "Figure",
+    "Front",
     "Generates",
+    "Graph",
     "Head",
     "HeadSpec",
     "Inputs",
@@ -62,24 +68,29 @@ __all__ = [
     "Observed",
     "OptimizerFactory",
     "Phase",
+    "Point",
     "Prepared",
     "Preset",
     "Processor",
     "Provider",
+    "Ramp",
     "Role",
     "Row",
     "RunModel",
     "Scatter",
     "Schedule",
+    "Search",
     "Segmenter",
     "Source",
     "Step",
     "Strategy",
     "Term",
     "Text",
+    "Texts",
     "Tokenizer",
     "Tracker",
     "accepted_by",
+    "build_augmenter",
     "build_backbone",
     "build_component",
     "build_distiller",
@@ -88,11 +99,13 @@ __all__ = [
     "check_options",
     "provided_by",
     "read_presets",
+    "value_at",
 ]
 
 _ORIGINS = {
     "App": "et_core.interfaces.app",
     "Artifact": "et_core.interfaces.artifact",
+    "Augmenter": "et_core.interfaces.augmenter",
     "Backbone": "et_core.interfaces.backbone",
     "Bars": "et_core.interfaces.figures",
     "Batch": "et_core.interfaces.inputs",
@@ -104,7 +117,9 @@ _ORIGINS = {
     "Examples": "et_core.interfaces.figures",
     "Features": "et_core.interfaces.inputs",
     "Figure": "et_core.interfaces.figures",
+    "Front": "et_core.interfaces.figures",
     "Generates": "et_core.interfaces.backbone",
+    "Graph": "et_core.interfaces.figures",
     "Head": "et_core.interfaces.head",
     "HeadSpec": "et_core.interfaces.app",
     "Inputs": "et_core.interfaces.inputs",
@@ -118,24 +133,29 @@ _ORIGINS = {
     "Observed": "et_core.interfaces.distiller",
     "OptimizerFactory": "et_core.interfaces.optimization",
     "Phase": "et_core.interfaces.objective",
+    "Point": "et_core.interfaces.figures",
     "Prepared": "et_core.interfaces.strategy",
     "Preset": "et_core.interfaces.preset",
     "Processor": "et_core.interfaces.backbone",
     "Provider": "et_core.interfaces.preset",
+    "Ramp": "et_core.config",
     "Role": "et_core.interfaces.app",
     "Row": "et_core.interfaces.example",
     "RunModel": "et_core.interfaces.app",
     "Scatter": "et_core.interfaces.figures",
     "Schedule": "et_core.interfaces.optimization",
+    "Search": "et_core.interfaces.backbone",
     "Segmenter": "et_core.interfaces.segmenter",
     "Source": "et_core.interfaces.source",
     "Step": "et_core.interfaces.objective",
     "Strategy": "et_core.interfaces.strategy",
     "Term": "et_core.interfaces.objective",
     "Text": "et_core.interfaces.inputs",
+    "Texts": "et_core.interfaces.augmenter",
     "Tokenizer": "et_core.interfaces.tokenizer",
     "Tracker": "et_core.interfaces.tracker",
     "accepted_by": "et_core.interfaces.model",
+    "build_augmenter": "et_core.interfaces.building",
     "build_backbone": "et_core.interfaces.building",
     "build_component": "et_core.interfaces.building",
     "build_distiller": "et_core.interfaces.building",
@@ -144,6 +164,7 @@ _ORIGINS = {
     "check_options": "et_core.interfaces.building",
     "provided_by": "et_core.interfaces.model",
     "read_presets": "et_core.interfaces.preset",
+    "value_at": "et_core.config",
 }
 
 __getattr__, __dir__ = exports(__name__, _ORIGINS)

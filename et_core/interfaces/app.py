@@ -128,6 +128,10 @@ class App(ABC):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state`` gave, in place of ``fit``."""
 
+    def answers(self) -> Any:
+        """What its predictions speak of, such as the names of its labels: equal where one model can teach another."""
+        return self.state()
+
     @abstractmethod
     def head(self) -> HeadSpec:
         """The head for the labels that were learned."""

@@ -14,11 +14,23 @@ from et_core.interfaces.inputs import Features, Inputs
 
 if TYPE_CHECKING:
     from et_core.interfaces.artifact import Artifact
+    from et_core.interfaces.model import Model
     from et_core.interfaces.tokenizer import Tokenizer
 
 
 Processor = Callable[[Sequence[Any]], np.ndarray]
 """Turns images (paths, PIL images or arrays) into ``Inputs.image`` [n, ...], in the size and range of a backbone."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How options that a user left open are found: a run of the registered *objective* over the registered *family*.
+
+    Its result is a model of the family that asked, whose options have the values found.
+    """
+
+    family: str
+    objective: str
 
 
 class Backbone(nn.Module, ABC):
@@ -53,6 +65,11 @@ class Backbone(nn.Module, ABC):
     """The most tokens that the model has positions for; None where there is no limit."""
 
     @classmethod
+    def search(cls, options: Any) -> Search | None:
+        """The search that has to find what *options* leave open, with ``et distill``; None where nothing is open."""
+        return None
+
+    @classmethod
     @abstractmethod
     def build(cls, options: Any, *, tokenizer: Tokenizer, artifact: Artifact | None = None) -> Backbone:
         """Build from *options* (an instance of ``Options``) and, where given, an artifact's config and weights."""
@@ -79,6 +96,13 @@ class Backbone(nn.Module, ABC):
 
     def restrict(self, needs: frozenset[str]) -> None:
         """Drop what only serves outputs that nobody *needs*: parameters without a gradient stop parallel engines."""
+
+    def inherit(self, teacher: Model, tokenizer: Tokenizer) -> None:
+        """Start from what a *teacher* of the same *tokenizer* knows, such as its token embeddings.
+
+        Called before distillation where the weights are fresh; does nothing unless overridden.
+        """
+        return
 
     def native_head(self, task: str, **spec: Any) -> Head | None:
         """The head that the family's own library has for *task*, with that library's parameter names, or None."""

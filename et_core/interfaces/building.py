@@ -7,6 +7,7 @@ from typing import Any
 from et_core.config import ComponentConfig, check_arguments
 from et_core.interfaces.app import App
 from et_core.interfaces.artifact import Artifact
+from et_core.interfaces.augmenter import Augmenter
 from et_core.interfaces.backbone import Backbone
 from et_core.interfaces.distiller import Distiller
 from et_core.interfaces.model import Model
@@ -61,6 +62,14 @@ def build_distiller(config: ComponentConfig, *, where: str, student: Model, teac
     given = {name: model for name, model in (("student", student), ("teacher", teacher)) if name in named}
     distiller: Distiller = build_component("distillers", config, where=where, **given)
     return distiller
+
+
+def build_augmenter(config: ComponentConfig, *, where: str, teacher: Model, tokenizer: Tokenizer) -> Augmenter:
+    """Build the augmenter that *config* names, with *teacher* and *tokenizer* where its constructor names them."""
+    named = inspect.signature(registry("augmenters").get(config.name)).parameters
+    given = {name: part for name, part in (("teacher", teacher), ("tokenizer", tokenizer)) if name in named}
+    augmenter: Augmenter = build_component("augmenters", config, where=where, **given)
+    return augmenter
 
 
 def _checked(

@@ -44,4 +44,36 @@ class Examples:
     note: str = ""
 
 
-Figure = Matrix | Scatter | Bars | Examples
+@dataclass(frozen=True)
+class Graph:
+    """A network as a picture: *nodes* by label, from input to output, and *edges* (from, to, label) by node number."""
+
+    title: str
+    nodes: Sequence[str]
+    edges: Sequence[tuple[int, int, str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One of several that are weighed against each other. *group* says what it is; the *chosen* one is marked."""
+
+    label: str
+    x: float
+    y: float
+    group: str
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Front:
+    """Points of which a smaller x and a larger y are better, and the front of those that no other beats in both."""
+
+    title: str
+    x_label: str
+    y_label: str
+    points: Sequence[Point]
+    note: str = ""
+
+
+Figure = Matrix | Scatter | Bars | Examples | Graph | Front

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from torch import Tensor, nn
 
+from et_core.interfaces.figures import Figure
 from et_core.interfaces.inputs import Batch
 from et_core.interfaces.model import Model
 
@@ -113,6 +114,29 @@ class Objective(nn.Module, ABC):
         Called at every evaluation and once at the end. A model that it makes comes from ``build_backbone`` and
         ``build_model``, so that it can be built again.
         """
+
+    def conclude(self, score: Callable[[Model], float] | None) -> None:
+        """Decide, once training is over, what ``result`` gives, where there is something to choose from.
+
+        *score* measures a model on the dev set by the metric that picks weights, higher being better; None without one.
+        """
+        return
+
+    def status(self) -> str:
+        """A line for who follows the run, shown with each evaluation, such as the network that a search tends to."""
+        return ""
+
+    def readings(self) -> dict[str, float]:
+        """What is logged beside the loss, such as how far a search has decided; read at each logged step."""
+        return {}
+
+    def figures(self) -> list[Figure]:
+        """What a report shows of how the model came about, such as the network that a search found."""
+        return []
+
+    def notes(self) -> list[str]:
+        """What a person should know of how training ended, in sentences."""
+        return []
 
 
 def _rest(module: nn.Module) -> None:

@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
         Kind("app", "apps", "et_core.interfaces:App"),
         Kind("objective", "objectives", "et_core.interfaces:Objective"),
         Kind("distiller", "distillers", "et_core.interfaces:Distiller"),
+        Kind("augmenter", "augmenters", "et_core.interfaces:Augmenter"),
         Kind("source", "sources", "et_core.interfaces:Source"),
         Kind("preset", "presets", "et_core.interfaces.preset:Preset", instances=True),
         Kind("metric", "metrics", "et_core.interfaces:Metric"),

@@ -35,6 +35,9 @@ class RunFolder:
         self.results_file = path / "results.json"
         """Written last: a run that has it is finished."""
         self.tensorboard = path / "tensorboard"
+        self.search = path / "search"
+        """The run that searched for the model's architecture, where there was a search."""
+
         self._metrics: FileIO | None = None
 
     @classmethod
@@ -154,7 +157,7 @@ class RunFolder:
             )
 
     def _holds_run(self) -> bool:
-        return self.config_file.exists() or self.checkpoints.exists() or current(self.model).exists()
+        return any(path.exists() for path in (self.config_file, self.checkpoints, self.search, current(self.model)))
 
     def _other_files(self) -> str:
         """Some names in a folder without a run; what a run leaves that was killed at its first file does not count."""

@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING
 from et_core._lazy import exports
 
 if TYPE_CHECKING:
+    from et_core.training.distillation import Distillation, Lesson
     from et_core.training.loop import Loop, Position
     from et_core.training.plan import Plan
     from et_core.training.run import Finish, Outcome, refuse_other_run, train_worker
-    from et_core.training.setup import build_strategy, check_config
+    from et_core.training.setup import build_strategy, check_config, search_config
     from et_core.training.splits import Split, StoreSplit, Turn
     from et_core.training.supervised import Supervised
 
 __all__ = [
+    "Distillation",
     "Finish",
+    "Lesson",
     "Loop",
     "Outcome",
     "Plan",
@@ -25,11 +28,14 @@ __all__ = [
     "build_strategy",
     "check_config",
     "refuse_other_run",
+    "search_config",
     "train_worker",
 ]
 
 _ORIGINS = {
+    "Distillation": "et_core.training.distillation",
     "Finish": "et_core.training.run",
+    "Lesson": "et_core.training.distillation",
     "Loop": "et_core.training.loop",
     "Outcome": "et_core.training.run",
     "Plan": "et_core.training.plan",
@@ -41,6 +47,7 @@ _ORIGINS = {
     "build_strategy": "et_core.training.setup",
     "check_config": "et_core.training.setup",
     "refuse_other_run": "et_core.training.run",
+    "search_config": "et_core.training.setup",
     "train_worker": "et_core.training.run",
 }
 

@@ -217,6 +217,7 @@ class Loop:
                 lr=max(entry["lr"] for entry in group),
                 grad_norm=grad_norm,
                 terms={name: totals[f"/{name}"] / interval.acted[name] for name in names},
+                readings=self._prepared.objective.readings(),
             )
         return _Interval()
 
@@ -255,7 +256,8 @@ class Loop:
             position.misses += 1
         if self._recorder:
             epoch = position.step / self._plan.steps_per_epoch
-            self._recorder.evaluation(position.step, epoch=epoch, metrics=metrics, is_best=is_best)
+            status = self._prepared.objective.status()
+            self._recorder.evaluation(position.step, epoch=epoch, metrics=metrics, is_best=is_best, status=status)
 
     def _out_of_patience(self, position: Position) -> bool:
         return self._train.patience is not None and position.misses >= self._train.patience

@@ -18,6 +18,10 @@ class Progress(ABC):
     def evaluation(self, step: int, *, epoch: float, metrics: Mapping[str, float], is_best: bool) -> None: ...
 
     @abstractmethod
+    def say(self, text: str) -> None:
+        """Show *text* in a line of its own."""
+
+    @abstractmethod
     def close(self) -> None: ...
 
 
@@ -29,6 +33,9 @@ class Silent(Progress):
         return
 
     def evaluation(self, step: int, *, epoch: float, metrics: Mapping[str, float], is_best: bool) -> None:
+        return
+
+    def say(self, text: str) -> None:
         return
 
     def close(self) -> None:
@@ -67,7 +74,10 @@ class RichProgress(Progress):
         figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._bar.update(self._task, completed=step)
         line = f"epoch {epoch:.2f}  step {step}  dev: {figures}{'  (best)' if is_best else ''}"
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self.say(line)
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()

@@ -37,9 +37,17 @@ class Recorder:
         self._rows += rows
 
     def step(
-        self, step: int, *, epoch: float, loss: float, lr: float, grad_norm: float | None, terms: Mapping[str, float]
+        self,
+        step: int,
+        *,
+        epoch: float,
+        loss: float,
+        lr: float,
+        grad_norm: float | None,
+        terms: Mapping[str, float],
+        readings: Mapping[str, float],
     ) -> None:
-        """Log a training line; *terms* are shown where there are several."""
+        """Log a training line; *terms* are shown where there are several, *readings* are the objective's own."""
         elapsed = self._lap()
         values: dict[str, float] = {"loss": loss, "lr": lr}
         if grad_norm is not None:
@@ -48,13 +56,16 @@ class Recorder:
         values["rows_per_second"] = round(self._rows / elapsed, 2)
         if len(terms) > 1:
             values |= {f"loss/{name}": value for name, value in terms.items()}
+        values |= readings
         self._tokens = self._rows = 0
         self._write(step, epoch, values)
         self._progress.update(step, loss=loss, tokens_per_second=values["tokens_per_second"])
 
-    def evaluation(self, step: int, *, epoch: float, metrics: Mapping[str, float], is_best: bool) -> None:
+    def evaluation(self, step: int, *, epoch: float, metrics: Mapping[str, float], is_best: bool, status: str) -> None:
         self._write(step, epoch, {f"dev/{name}": value for name, value in metrics.items()})
         self._progress.evaluation(step, epoch=epoch, metrics=metrics, is_best=is_best)
+        if status:
+            self._progress.say(status)
 
     def pause(self) -> None:
         """Stop the clock of the throughput: an evaluation or a save begins."""

@@ -21,7 +21,7 @@ from et_core.errors import CheckpointError, ConfigError
 from et_core.inference.engine import Engine
 from et_core.inference.evaluate import evaluate
 from et_core.inference.precision import autocast, choose_precision
-from et_core.interfaces import Evaluation, Objective, Prepared, Strategy
+from et_core.interfaces import Evaluation, Figure, Model, Objective, Prepared, Strategy
 from et_core.log import show_log
 from et_core.registry import plugins, registry
 from et_core.runfolder import Checkpoints, Loaded, RunFolder, file_sha256
@@ -65,6 +65,9 @@ class Outcome:
     skipped: list[SkippedRow]
     skipped_total: int
     notes: list[str]
+    figures: list[Figure]
+    """What the objective shows of how the model came about."""
+
     parameters: int
     device: str
     seconds: float
@@ -117,13 +120,17 @@ class _Run:
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.train.keep_checkpoints)
         self._notes: list[str] = []
         self._weights = " ".join(file_sha256(path) for path in parts.artifact.weights)
-        objective = build_objective(config, parts.app, parts.bundle.model, parts.bundle.tokenizer)
+        bundle, teaching = parts.bundle, parts.teaching
+        objective = build_objective(config, parts.app, bundle.model, bundle.tokenizer, teaching=teaching)
+        if teaching is not None:
+            teaching.check_size(objective.result())
         freeze(objective, config.train.freeze)
         self._speed_up(objective)
         self._prepared: Prepared = strategy.prepare(objective, self._optimizers)
         self._splits = self._make_splits(objective)
         self._metrics = metric_names(config)
-        self._watched, self._better = self._find_watched()
+        self._main, self._better = self._find_main()
+        self._watched = None if config.train.keep_best is None else self._main
         self._plan: Plan | None = None
 
     def train(self, *, resume: bool) -> Position:
@@ -139,7 +146,7 @@ class _Run:
             plan=self._plan,
             strategy=self._strategy,
             evaluate=(lambda: self._evaluate().metrics()) if self._parts.dev is not None else None,
-            better=self._better,
+            better=self._better if self._watched else None,
             watched=self._watched,
             save=self._save,
             recorder=recorder,
@@ -154,8 +161,11 @@ class _Run:
             self._strategy.load_state(self._prepared, self._checkpoints.load(best).tensors())
             self._note(f"the weights are those of step {best}, the best on dev of {position.step} steps")
         expand_tokens(self._prepared.objective)
-        self._prepared.objective.eval()
-        self._parts.bundle.model = self._prepared.objective.result()
+        objective = self._prepared.objective.eval()
+        objective.conclude(self._score if self._main else None)
+        for text in objective.notes():
+            self._note(text)
+        self._parts.bundle.model = objective.result()
         if self._parts.dev is None:
             self._note("there is no dev set, so nothing was measured: data.dev=0.1 would hold out a tenth")
             return None, {}
@@ -186,6 +196,7 @@ class _Run:
             skipped=[skipped for source in rows for skipped in source.skipped],
             skipped_total=sum(source.skipped_total for source in rows),
             notes=self._notes,
+            figures=self._prepared.objective.figures(),
             parameters=sum(parameter.numel() for parameter in self._parts.bundle.model.parameters()),
             device=str(self._strategy.device),
             seconds=seconds,
@@ -227,11 +238,16 @@ class _Run:
         )
         return Plan.make(train, steps_per_epoch=self._splits["train"].steps_per_epoch, precision=precision)
 
-    def _evaluate(self) -> Evaluation:
+    def _score(self, model: Model) -> float:
+        """The metric that picks weights, of *model* on dev, higher being better."""
+        value = self._evaluate(model).metrics()[self._main or ""]
+        return value if self._better is operator.gt else -value
+
+    def _evaluate(self, model: Model | None = None) -> Evaluation:
         if self._parts.dev is None or self._plan is None:
             raise TypeError("there is no dev set to evaluate on")
         engine = Engine(
-            self._prepared.objective.result().to(self._strategy.device).eval(),
+            (model or self._prepared.objective.result()).to(self._strategy.device).eval(),
             pad_id=self._parts.bundle.tokenizer.pad_id,
             device=self._strategy.device,
             outputs=self._parts.app.outputs,
@@ -239,17 +255,16 @@ class _Run:
         )
         return evaluate(engine, self._parts.dev, self._parts.app.evaluation(self._metrics), strategy=self._strategy)
 
-    def _find_watched(self) -> tuple[str | None, Callable[[float, float], bool] | None]:
+    def _find_main(self) -> tuple[str | None, Callable[[float, float], bool] | None]:
+        """The metric that picks weights, and whether one value of it is better than another; None without dev."""
         wanted = self._config.train.keep_best
         evaluation = self._parts.app.evaluation(self._metrics)
-        if self._parts.dev is None or wanted is None:
-            if self._config.train.patience is not None:
-                raise ConfigError(
-                    "train.patience needs a dev set and train.keep_best: set data.dev, such as data.dev=0.1."
-                )
+        if self._config.train.patience is not None and (self._parts.dev is None or wanted is None):
+            raise ConfigError("train.patience needs a dev set and train.keep_best: set data.dev, such as data.dev=0.1.")
+        if self._parts.dev is None:
             return None, None
         names = list(evaluation.metrics())
-        chosen = names[0] if wanted == "auto" else wanted
+        chosen = names[0] if wanted in ("auto", None) else str(wanted)
         if chosen not in names:
             raise ConfigError(f"train.keep_best is {wanted!r}. Metrics of this run: {', '.join(names)}.")
         return chosen, operator.gt if evaluation.higher_is_better(chosen) else operator.lt
@@ -302,6 +317,7 @@ class _Run:
             "dev data": "" if dev is None else dev.fingerprint(),
             "tokenizer": self._parts.bundle.tokenizer.fingerprint(),
             "model weights": self._weights,
+            "teacher": "" if self._parts.teaching is None else self._parts.teaching.digest,
         }
 
     def _note(self, text: str) -> None:

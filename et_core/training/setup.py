@@ -3,12 +3,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from et_core.config import ComponentConfig, RunConfig
+from et_core.config import (
+    ComponentConfig,
+    ObjectiveConfig,
+    RunConfig,
+    SearchConfig,
+    flatten,
+    load_config,
+    to_dict,
+)
 from et_core.data import ExampleStore, ReadOptions, Rows, open_rows
 from et_core.errors import ConfigError, DataError
 from et_core.interfaces import (
@@ -33,10 +42,13 @@ from et_core.runfolder import ModelBundle
 from et_core.sources import resolve
 from et_core.training.checks import check_phases
 from et_core.training.encoding import Encoder
+from et_core.training.teachers import check_distill, take_tokenizer
+from et_core.training.teaching import Teaching
 from et_core.training.vocabulary import TokenizerChoice
 
 log = logging.getLogger("et")
-_GIVEN_TO_OBJECTIVES = ("model", "losses", "apps", "tokenizer")
+_GIVEN_TO_OBJECTIVES = ("model", "losses", "apps", "tokenizer", "lessons", "label_weight", "teachers")
+_DISTILLATION = "et-core/distillation"
 
 
 def check_config(config: RunConfig) -> None:
@@ -60,7 +72,13 @@ def check_config(config: RunConfig) -> None:
                 "Pass a file, or a list of the rows."
             )
     ModelRef.parse(config.model.ref)
+    check_distill(config)
+    take_tokenizer(config)
     objective = objective_config(config, build_app(config))
+    if config.distill.teachers and "lessons" not in signature(registry("objectives").get(objective.name)).parameters:
+        raise ConfigError(
+            f"objective={objective.name} learns from labels alone, but distill.teacher is set. Leave out one of them."
+        )
     check_options("objectives", objective, where="objective", given=_GIVEN_TO_OBJECTIVES)
     check_options("optimizers", config.train.optimizer, where="train.optimizer")
     check_options("schedules", config.train.schedule, where="train.schedule", given=("total_steps", "warmup_steps"))
@@ -70,6 +88,28 @@ def check_config(config: RunConfig) -> None:
     ):
         for name in names:
             registry(kind).get(name)
+
+
+def search_config(config: RunConfig) -> RunConfig | None:
+    """The run that finds what the model of *config* leaves open about its architecture; None where nothing is open."""
+    artifact = resolve(config.model.ref)
+    family = config.model.family or artifact.family
+    options = check_backbone_options(family, config.model.options)
+    search = None if artifact.weights else registry("backbones").get(family).search(options)
+    if search is None:
+        if config.search != SearchConfig():
+            raise ConfigError(f"search is set, but the model {config.model.ref} leaves nothing to search for.")
+        return None
+    # What a search has found is in its last weights, unless someone wants it otherwise.
+    settings = {"train.keep_best": None} | {
+        f"train.{key}": value for key, value in flatten(config.search.train).items()
+    }
+    found = load_config(to_dict(config), settings).config
+    name = search.objective if config.search.name == "auto" else config.search.name
+    found.objective = ObjectiveConfig(name=name, options=dict(config.search.options))
+    found.search = SearchConfig()
+    found.model.ref, found.model.family = f"{search.family.rpartition('/')[2]}@init", search.family
+    return found
 
 
 def _qualify_names(config: RunConfig) -> None:
@@ -98,14 +138,19 @@ def build_strategy(config: RunConfig) -> Strategy:
     return strategy
 
 
-def build_objective(config: RunConfig, app: App, model: Model, tokenizer: Tokenizer) -> Objective:
+def build_objective(
+    config: RunConfig, app: App, model: Model, tokenizer: Tokenizer, *, teaching: Teaching | None = None
+) -> Objective:
     """The objective of a run, over *model*."""
-    given = {
+    given: dict[str, Any] = {
         "model": model,
         "losses": {"main": app.loss().build()},
         "apps": {"main": app},
         "tokenizer": tokenizer,
     }
+    if teaching is not None:
+        models = [teacher.model for teacher in teaching.teachers]
+        given |= {"lessons": teaching.lessons, "label_weight": config.distill.labels, "teachers": models}
     objective: Objective = build_component("objectives", objective_config(config, app), where="objective", **given)
     check_phases(objective)
     return objective
@@ -114,7 +159,8 @@ def build_objective(config: RunConfig, app: App, model: Model, tokenizer: Tokeni
 def objective_config(config: RunConfig, app: App) -> ComponentConfig:
     if config.objective.name != "auto":
         return config.objective
-    return ComponentConfig(name=app.objective, options=config.objective.options)
+    name = _DISTILLATION if config.distill.teachers else app.objective
+    return ComponentConfig(name=name, options=config.objective.options)
 
 
 def metric_names(config: RunConfig) -> list[str] | None:
@@ -133,6 +179,7 @@ class Parts:
     dev_rows: Rows | None
     train: ExampleStore
     dev: ExampleStore | None
+    teaching: Teaching | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -160,14 +207,19 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
         )
     _fit(app, train_rows, skip_bad=config.data.on_bad_row == "skip")
     app.evaluation(metric_names(config))  # refuses metrics that do not fit the labels, before all rows are encoded
+    teaching = Teaching(config, app, train_rows, strategy) if config.distill.teachers else None
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
     encoder = Encoder(config, app, tokenizer, backbone=backbone, encoding=encoding, strategy=strategy)
     stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}
     for rows, store in stores.items():
         if not len(store):
             raise DataError(f"{rows.description} has no usable rows.")
+    model = build_model(backbone, {"main": app})
+    if teaching is not None:
+        teaching.begin(model, tokenizer, is_fresh=not artifact.weights)
+        stores[train_rows] = teaching.beside(stores[train_rows], train_rows)
     bundle = ModelBundle(
-        model=build_model(backbone, {"main": app}),
+        model=model,
         tokenizer=tokenizer,
         tokenizer_name=choice.name,
         apps={"main": app},
@@ -175,7 +227,7 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
         encoding=encoding,
     )
     dev = None if dev_rows is None else stores[dev_rows]
-    return Parts(bundle, app, artifact, train_rows, dev_rows, stores[train_rows], dev)
+    return Parts(bundle, app, artifact, train_rows, dev_rows, stores[train_rows], dev, teaching)
 
 
 def _family(config: RunConfig, artifact: Artifact) -> str:

@@ -22,9 +22,16 @@ class Supervised(Objective):
         return {batch.task: self._loss(batch.task).count(batch.targets)}
 
     def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
-        outputs, loss = self.model(batch), self._loss(batch.task)
+        return {batch.task: self.supervise(self.model(batch), batch)}
+
+    def result(self) -> Model:
+        return self.model
+
+    def supervise(self, outputs: Mapping[str, Tensor], batch: Batch) -> Term:
+        """The loss of *outputs* on the labels of *batch*; ConfigError where it reads what is not there."""
+        loss = self._loss(batch.task)
         try:
-            total, count = loss(outputs, batch.targets)
+            return Term(*loss(outputs, batch.targets))
         except KeyError as error:
             if (name := error.args[0]) in {**outputs, **batch.targets}:
                 raise
@@ -33,10 +40,6 @@ class Supervised(Objective):
                 f"({', '.join(outputs)}) nor among the targets ({', '.join(batch.targets)}). "
                 "Choose another loss: et list losses"
             ) from error
-        return {batch.task: Term(total, count)}
-
-    def result(self) -> Model:
-        return self.model
 
     def _loss(self, task: str) -> Loss:
         loss = self.losses[task]

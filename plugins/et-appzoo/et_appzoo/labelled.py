@@ -80,6 +80,9 @@ class LabelledApp(App):
         what = "grades" if self.mode == "graded" else "labels"
         return f"{'any of ' if self.mode == 'multi-label' else ''}{len(names)} {what}: {listed}"
 
+    def answers(self) -> Any:
+        return {"mode": self.mode, "labels": list(self.labels.names)}
+
     def head(self) -> HeadSpec:
         spec = {
             "num_outputs": len(self.labels.names) or 1,

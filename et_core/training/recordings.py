@@ -1,0 +1,172 @@
+"""What is kept of a teacher for each row, computed once and kept beside the encoded rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from et_core.data import ExampleStore, Rows, cached_store, collate, encode_rows, split_by_budget
+from et_core.errors import ConfigError, DataError
+from et_core.inference.engine import TOKEN_BUDGET, TOKEN_BUDGETS, Engine
+from et_core.inference.precision import autocast, same_precision
+from et_core.interfaces import Batch, Example, Model, Observed, Strategy
+from et_core.training.distillation import Lesson
+from et_core.training.encoding import code_fingerprint
+from et_core.training.teachers import Teacher
+
+_ALWAYS = frozenset({"tokens", "pooled"})
+_WINDOW = 256
+"""Rows whose recordings are held in memory at a time: states of each token are large."""
+
+
+class Recordings:
+    """Records one teacher for its lessons: the main process computes and keeps, the others wait and read."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        lessons: Sequence[Lesson],
+        *,
+        strategy: Strategy,
+        skip_bad: bool,
+        fit_rows: Rows,
+        seed: int,
+    ) -> None:
+        """*fit_rows* are the training rows that distillers may learn from first."""
+        self._teacher = teacher
+        self._lessons = lessons
+        self._strategy = strategy
+        self._skip_bad = skip_bad
+        self._fit_rows = fit_rows
+        self._seed = seed
+        self._fitted = False
+        self._head = teacher.model.heads_by_task["main"]
+        wants = frozenset[str]().union(*(lesson.distiller.wants for lesson in lessons))
+        self._want = (wants | self._head.needs) - _ALWAYS
+        self._precision = same_precision(teacher.run.bundle.precision, strategy.device)
+        fits = any(lesson.distiller.fit_rows for lesson in lessons)
+        self._key = {
+            "teacher": teacher.digest,
+            "lessons": [
+                [lesson.name, repr(lesson.options), code_fingerprint(type(lesson.distiller))] for lesson in lessons
+            ],
+            "code": [code_fingerprint(type(part)) for part in (teacher.app, teacher.model.backbone, self._head)],
+            "precision": self._precision,
+            "fit": [fit_rows.fingerprint(), seed] if fits else None,
+        }
+
+    def beside(self, store: ExampleStore, rows: Rows) -> ExampleStore:
+        """*store*, which holds *rows* as the student reads them, with what is recorded of the teacher on each.
+
+        ConfigError where teacher and student do not cut the rows in the same way.
+        """
+        recorded = self._recorded(rows)
+        try:
+            joined = store.beside(recorded)
+        except DataError as error:
+            raise ConfigError(
+                f"the teacher in {self._teacher.run.path} reads {rows.description} in other pieces than the student: "
+                f"{error} Give both the same data.max_length."
+            ) from error
+        self._check_tokens(store, recorded)
+        return joined
+
+    def _recorded(self, rows: Rows) -> ExampleStore:
+        key = {**self._key, "rows": rows.fingerprint()}
+        if not self._strategy.is_main:
+            self._strategy.barrier()
+            return cached_store(key, lambda: self._build(rows))
+        store = cached_store(key, lambda: self._build(rows))
+        self._strategy.barrier()
+        return store
+
+    def _build(self, rows: Rows) -> Iterator[list[Example]]:
+        self._fit()
+        engine = Engine(
+            self._model(),
+            pad_id=self._teacher.tokenizer.pad_id,
+            device=self._strategy.device,
+            outputs=self._record,
+            context=autocast(self._precision, self._strategy.device),
+        )
+        for chunk in self._encoded(rows):
+            yield [
+                example
+                for start in range(0, len(chunk), _WINDOW)
+                for example in self._examples(engine, chunk[start : start + _WINDOW])
+            ]
+
+    def _examples(self, engine: Engine, examples: Sequence[Example]) -> list[Example]:
+        arrays = engine(examples)
+        per_token = self._per_token
+        return [
+            Example(
+                {},
+                {
+                    name: array[index, : example.length] if name in per_token else array[index]
+                    for name, array in arrays.items()
+                },
+                example.row,
+            )
+            for index, example in enumerate(examples)
+        ]
+
+    def _record(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        seen = self._observe(model, batch)
+        return {
+            f"{lesson.name}/{name}": tensor
+            for lesson in self._lessons
+            for name, tensor in lesson.distiller.record(seen, batch).items()
+        }
+
+    def _observe(self, model: Model, batch: Batch) -> Observed:
+        features = model.features(batch, want=self._want)
+        return Observed(features, self._head(features))
+
+    def _fit(self) -> None:
+        """Let each distiller learn what it has to know of the teacher, from rows that are drawn with the seed."""
+        if self._fitted:
+            return
+        self._fitted = True
+        for number, lesson in enumerate(self._lessons):
+            if wanted := min(lesson.distiller.fit_rows, len(self._fit_rows)):
+                rng = np.random.default_rng((self._seed, 2, number))
+                chosen = np.sort(rng.choice(len(self._fit_rows), wanted, replace=False))
+                lesson.distiller.to(self._strategy.device).fit(self._observed(self._fit_rows.select(chosen)))
+
+    def _observed(self, rows: Rows) -> Iterator[tuple[Observed, Batch]]:
+        device, model = self._strategy.device, self._model()
+        budget = TOKEN_BUDGETS.get(device.type, TOKEN_BUDGET)
+        for chunk in self._encoded(rows):
+            lengths = np.asarray([example.length for example in chunk])
+            for part in split_by_budget(np.arange(len(chunk)), lengths, token_budget=budget):
+                batch = collate([chunk[index] for index in part], pad_id=self._teacher.tokenizer.pad_id).to(device)
+                with torch.no_grad(), autocast(self._precision, device):
+                    seen = self._observe(model, batch)
+                yield seen, batch
+
+    def _encoded(self, rows: Rows) -> Iterator[list[Example]]:
+        owner = type(self._teacher.app).__name__
+        return encode_rows(rows, self._teacher.run.encode, skip_bad=self._skip_bad, owner=owner)
+
+    def _model(self) -> Model:
+        return self._teacher.model.to(self._strategy.device).eval()
+
+    @property
+    def _per_token(self) -> frozenset[str]:
+        return frozenset(f"{lesson.name}/{name}" for lesson in self._lessons for name in lesson.distiller.per_token)
+
+    def _check_tokens(self, store: ExampleStore, recorded: ExampleStore) -> None:
+        """ConfigError where a row has another number of tokens for the teacher than for the student."""
+        if not self._per_token or not len(store):
+            return
+        name = sorted(self._per_token)[0]
+        for index in np.argsort(store.lengths)[[0, -1]]:
+            if len(recorded[int(index)].targets[name]) != store.lengths[index]:
+                raise ConfigError(
+                    f"{name.partition('/')[0]} compares token by token, but the teacher in {self._teacher.run.path} "
+                    "cuts texts at another length. Set data.max_length and data.truncation as in its config.yaml."
+                )

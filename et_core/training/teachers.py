@@ -1,0 +1,201 @@
+"""The finished runs that a model learns from: opened, compared with the model, and what each is to teach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from et_core.config import ComponentConfig, DistillConfig, Ramp, RunConfig, TokenizerConfig, check_value
+from et_core.errors import ConfigError, RunFolderError
+from et_core.inference import Run
+from et_core.interfaces import App, Backbone, Model, Tokenizer, build_distiller, check_options
+from et_core.registry import ModelRef, registry
+from et_core.runfolder import current, file_sha256, saved_tokenizer
+from et_core.sources import resolve
+from et_core.training.distillation import Lesson
+
+_GIVEN = ("student", "teacher")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A finished run that teaches, and the *name* that its lessons go by where there are several."""
+
+    name: str
+    run: Run
+
+    @property
+    def model(self) -> Model:
+        return self.run.bundle.model
+
+    @property
+    def app(self) -> App:
+        return self.run.bundle.apps["main"]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.run.bundle.tokenizer
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of its model folder."""
+        folder = current(self.run.folder.model)
+        return " ".join(file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file())
+
+
+def check_distill(config: RunConfig) -> None:
+    """Everything about ``distill`` that can be known before data is read; names components with their distribution."""
+    distill = config.distill
+    if not distill.teachers:
+        if distill != DistillConfig():
+            raise ConfigError("distill.teacher is not set. Write distill.teacher=./runs/NAME@local, a finished run.")
+        return
+    for ref in distill.teachers:
+        teacher_path(ref)
+    if not distill.terms:
+        raise ConfigError(
+            "distill.terms is empty: nothing would be learned from the teacher. "
+            "Write {DISTILLER: WEIGHT}, such as {vanilla-kd: 1.0}; et list distillers shows all."
+        )
+    names = registry("distillers")
+    distill.terms = {names.find(name).qualified: term for name, term in distill.terms.items()}
+    for name, term in distill.terms.items():
+        _, component = _term(name, term)
+        check_options("distillers", component, where=_where(name), given=_GIVEN)
+
+
+def take_tokenizer(config: RunConfig) -> None:
+    """Let a student with fresh weights read as its first teacher does, unless *config* says otherwise or it cannot."""
+    if not config.distill.teachers or config.model.tokenizer != TokenizerConfig():
+        return
+    artifact = resolve(config.model.ref)
+    if artifact.tokenizer is not None:
+        return
+    family = registry("backbones").get(config.model.family or artifact.family)
+    folder = current(teacher_path(config.distill.teachers[0]) / "model")
+    if saved_tokenizer(folder) == registry("tokenizers").find(family.tokenizer).qualified:
+        config.model.tokenizer.ref = f"{folder}@local"
+
+
+def teacher_path(ref: str) -> Path:
+    """The run folder that *ref* names; ConfigError where it is no finished run."""
+    parsed = ModelRef.parse(ref)
+    if parsed.source != "local":
+        raise ConfigError(
+            f"distill.teacher is {ref!r}, which has not learned this task. A teacher is a finished run: "
+            "train one with et train, and write ./runs/NAME@local."
+        )
+    path = Path(parsed.target).expanduser()
+    if not (path / "results.json").is_file():
+        hint = ""
+        if (path.parent / "results.json").is_file():
+            hint = f" Did you mean {path.parent}@local?"
+        raise ConfigError(f"distill.teacher is {ref!r}: {path} is no finished run.{hint}")
+    return path
+
+
+def open_teachers(config: RunConfig) -> list[Teacher]:
+    """The teachers that *config* names, frozen."""
+    found = []
+    for number, ref in enumerate(config.distill.teachers, start=1):
+        path = teacher_path(ref)
+        try:
+            run = Run.load(path)
+        except RunFolderError as error:
+            raise ConfigError(f"distill.teacher is {ref!r}: {error}") from error
+        run.bundle.model.requires_grad_(False).eval()
+        found.append(Teacher(f"{path.name}" if len(config.distill.teachers) == 1 else f"{number}-{path.name}", run))
+    return found
+
+
+def check_teacher(teacher: Teacher, app: App) -> None:
+    """ConfigError where *teacher* answers another question than *app*, which has learned its labels."""
+    path, taught = teacher.run.path, teacher.app
+    if type(taught) is not type(app):
+        names = [teacher.run.bundle.app_configs["main"].name.rpartition("/")[2], type(app).__name__.lower()]
+        raise ConfigError(
+            f"the teacher in {path} does another task (app={names[0]}) than the student ({names[1]}). "
+            "Let both have the same app, or choose another teacher."
+        )
+    if taught.answers() != app.answers():
+        raise ConfigError(
+            f"the teacher in {path} predicts {taught.describe()}; the student's data has {app.describe()}. "
+            "Choose a teacher that was trained on the same labels."
+        )
+
+
+def check_size(student: Model, teachers: Sequence[Teacher]) -> None:
+    """ConfigError where *student* has more parameters than a teacher."""
+    size = _parameters(student)
+    for teacher in teachers:
+        if size > (most := _parameters(teacher.model)):
+            raise ConfigError(
+                f"the student has {size / 1e6:.1f} M parameters, its teacher in {teacher.run.path} {most / 1e6:.1f} M. "
+                "A student is at most as large: choose smaller sizes under model, or a larger teacher."
+            )
+
+
+def make_lessons(
+    distill: DistillConfig, teachers: Sequence[Teacher], student: Model, tokenizer: Tokenizer
+) -> dict[Teacher, list[Lesson]]:
+    """What each of *teachers* teaches: every term once, at an equal share of its weight."""
+    lessons: dict[Teacher, list[Lesson]] = {}
+    for teacher in teachers:
+        lessons[teacher] = []
+        for name, term in distill.terms.items():
+            weight, component = _term(name, term)
+            distiller = build_distiller(component, where=_where(name), student=student, teacher=teacher.model)
+            _check_wants(name, distiller.wants, student.backbone, "student")
+            _check_wants(name, distiller.wants, teacher.model.backbone, "teacher")
+            if distiller.per_token:
+                _check_same_tokens(name, teacher, student.backbone, tokenizer)
+            short = name.rpartition("/")[2]
+            label = short if len(teachers) == 1 else f"{short}@{teacher.name}"
+            lessons[teacher].append(Lesson(label, _share(weight, len(teachers)), distiller, component.options))
+    return lessons
+
+
+def _term(name: str, term: Any) -> tuple[float | Ramp, ComponentConfig]:
+    """The weight of a term and its distiller, of how it is written under ``distill.terms``."""
+    written = dict(term) if isinstance(term, dict) else {"weight": term}
+    weight = check_value(float | Ramp, written.pop("weight", 1.0), f"{_where(name)}.weight")
+    return weight, ComponentConfig(name=name, options=written)
+
+
+def _where(name: str) -> str:
+    return f"distill.terms.{name.rpartition('/')[2]}"
+
+
+def _share(weight: float | Ramp, count: int) -> float | Ramp:
+    if isinstance(weight, Ramp):
+        return replace(weight, start=weight.start / count, end=weight.end / count)
+    return weight / count
+
+
+def _check_wants(name: str, wants: frozenset[str], backbone: Backbone, who: str) -> None:
+    if missing := sorted(wants - backbone.provides):
+        raise ConfigError(
+            f"{_where(name)} needs {', '.join(missing)} of the {who}, whose family {backbone.family!r} provides "
+            f"{', '.join(sorted(backbone.provides))}. Leave the term out, or choose another {who}."
+        )
+
+
+def _check_same_tokens(name: str, teacher: Teacher, student: Backbone, tokenizer: Tokenizer) -> None:
+    path = teacher.run.path
+    if teacher.tokenizer.fingerprint() != tokenizer.fingerprint():
+        raise ConfigError(
+            f"{_where(name)} compares token by token, but the teacher in {path} has another tokenizer than the "
+            f"student. Let the student use it: model.tokenizer={path}/model@local"
+        )
+    if ("text" in teacher.model.backbone.accepts) != ("text" in student.accepts):
+        raise ConfigError(
+            f"{_where(name)} compares token by token, but of the teacher in {path} and the student one reads a pair as "
+            "one text, the other as two. Leave the term out, or choose a student of another family."
+        )
+
+
+def _parameters(model: Model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

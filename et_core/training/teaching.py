@@ -1,0 +1,66 @@
+"""What a run has to do with its teachers, between its data and its objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from et_core.config import RunConfig
+from et_core.data import ExampleStore, Rows
+from et_core.interfaces import App, Model, Strategy, Tokenizer
+from et_core.training.distillation import Lesson
+from et_core.training.recordings import Recordings
+from et_core.training.teachers import Teacher, check_size, check_teacher, make_lessons, open_teachers
+
+
+class Teaching:
+    """The teachers of a run: compared with its app, asked for lessons, and recorded on its rows."""
+
+    def __init__(self, config: RunConfig, app: App, train_rows: Rows, strategy: Strategy) -> None:
+        """ConfigError where a teacher has learned another task than *app*, which knows its labels."""
+        self._config = config
+        self._train_rows = train_rows
+        self._strategy = strategy
+        self.teachers: list[Teacher] = open_teachers(config)
+        for teacher in self.teachers:
+            check_teacher(teacher, app)
+        self._recordings: list[Recordings] = []
+        self.lessons: list[Lesson] = []
+
+    @property
+    def digest(self) -> str:
+        """A hash of all teachers."""
+        return " ".join(teacher.digest for teacher in self.teachers)
+
+    def begin(self, student: Model, tokenizer: Tokenizer, *, is_fresh: bool) -> None:
+        """Make the lessons for *student*, which with fresh weights starts from what the first teacher knows."""
+        first = self.teachers[0]
+        if is_fresh and first.tokenizer.fingerprint() == tokenizer.fingerprint():
+            student.backbone.inherit(first.model, tokenizer)
+        by_teacher = make_lessons(self._config.distill, self.teachers, student, tokenizer)
+        self.lessons = [lesson for lessons in by_teacher.values() for lesson in lessons]
+        self._recordings = [
+            Recordings(
+                teacher,
+                lessons,
+                strategy=self._strategy,
+                skip_bad=self._config.data.on_bad_row == "skip",
+                fit_rows=self._train_rows,
+                seed=self._config.train.seed,
+            )
+            for teacher, lessons in by_teacher.items()
+        ]
+
+    def beside(self, store: ExampleStore, rows: Rows) -> ExampleStore:
+        """*store*, which holds *rows*, with what is recorded of all teachers."""
+        for recordings in self._recordings:
+            store = recordings.beside(store, rows)
+        return store
+
+    def check_size(self, student: Model) -> None:
+        """ConfigError where *student*, as it will be saved, is larger than a teacher."""
+        check_size(student, self.teachers)
+
+    def metrics(self, rows: Rows, names: Sequence[str] | None) -> dict[str, dict[str, float]]:
+        """The metrics of each teacher on *rows*, by its name."""
+        skip = self._config.data.on_bad_row == "skip"
+        return {teacher.name: teacher.run.measure(rows, names, skip_bad=skip).metrics() for teacher in self.teachers}

@@ -1,0 +1,96 @@
+"""The suites of this package, for pytest and for ``et plugins check et-adabert``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+
+from et_core.interfaces import Batch
+from et_core.testing import DistillerConformance, PluginConformance
+
+
+class TestPlugin(PluginConformance):
+    name = "et-adabert"
+
+
+class SeveralLabels(DistillerConformance):
+    """With none, one or several labels a row."""
+
+    def make_batch(self, rows: int, rng: torch.Generator) -> Batch:
+        labels = torch.randint(0, 2, (rows, self.num_outputs), generator=rng).float()
+        return replace(super().make_batch(rows, rng), targets={"label": labels})
+
+
+class Numbers(DistillerConformance):
+    """With a number a row, and one output for it."""
+
+    num_outputs = 1
+
+    def make_batch(self, rows: int, rng: torch.Generator) -> Batch:
+        return replace(super().make_batch(rows, rng), targets={"label": torch.randn(rows, generator=rng)})
+
+
+class TestVanillaKd(DistillerConformance):
+    name = "vanilla-kd"
+    config: ClassVar[Mapping[str, Any]] = {"temperature": {"start": 4.0, "end": 1.0}}
+    other_sizes = True
+
+
+class TestVanillaKdOfSeveralLabels(SeveralLabels, TestVanillaKd):
+    config: ClassVar[Mapping[str, Any]] = {"temperature": 2.0}
+
+
+class TestVanillaKdOfNumbers(Numbers, TestVanillaKd):
+    config: ClassVar[Mapping[str, Any]] = {}
+
+
+class TestPkd(DistillerConformance):
+    name = "pkd"
+    other_sizes = True
+
+
+class TestTinyBert(DistillerConformance):
+    name = "tinybert"
+    other_sizes = True
+
+
+class TestTinyBertOfStates(DistillerConformance):
+    name = "tinybert"
+    config: ClassVar[Mapping[str, Any]] = {"attention": False, "layers": "last"}
+    other_sizes = True
+
+
+class TestTinyBertOfAttention(DistillerConformance):
+    name = "tinybert"
+    config: ClassVar[Mapping[str, Any]] = {"hidden": False}
+    other_sizes = True
+
+
+class TestMiniLm(DistillerConformance):
+    name = "minilm"
+    other_sizes = True
+
+
+class TestMiniLmV2(DistillerConformance):
+    name = "minilm"
+    config: ClassVar[Mapping[str, Any]] = {"relations": "queries+keys+values", "relation_heads": 4, "layer": 2}
+    other_sizes = True
+
+
+class TestProbes(DistillerConformance):
+    name = "probes"
+    other_sizes = True
+    expected_failures: ClassVar[Mapping[str, str]] = {
+        "equal_models_give_zero": "answers are compared, and the student's classifiers begin with other weights"
+    }
+
+
+class TestProbesOfSeveralLabels(SeveralLabels, TestProbes):
+    config: ClassVar[Mapping[str, Any]] = {"temperature": 2.0, "pooling": "mean", "layers": [0, 1]}
+
+
+class TestProbesOfNumbers(Numbers, TestProbes):
+    config: ClassVar[Mapping[str, Any]] = {"weighting": "none", "layers": "last"}

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from et_adabert.search.efficiency import Target
+from et_adabert.search.measure import latency_ms, parameters_of
+from et_adabert.search.scores import Chosen, best, draw
+from et_adabert.student.cell import CONVOLUTIONS, INPUTS, Cell
+from et_core.interfaces import Figure, Front, Graph, Model, Point
+
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that the search could derive, with the shared weights it was searched with."""
+
+    group: str
+    chosen: Chosen
+    score: float
+    latency_ms: float
+    params: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.chosen.depth} cells, {self.params / 1e6:.2f} M parameters"
+
+
+def candidates(operations: Tensor, depths: Tensor, *, most: int, sampled: int) -> list[tuple[str, Chosen]]:
+    """What is compared at the end: the derived cell at each depth up to *most*, and as many cells as *sampled*."""
+    derived = best(operations, depths)
+    found = [("derived cell", Chosen(derived.nodes, depth)) for depth in range(1, most + 1)]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(_SEED)
+        for _ in range(sampled):
+            drawn = draw(operations.cpu(), depths.cpu(), temperature=1.0, all_edges=False)
+            found.append(("drawn cell", Chosen(drawn.nodes, drawn.depth)))
+    return found
+
+
+def measured(
+    found: Iterable[tuple[str, Chosen]],
+    build: Callable[[Chosen], Model],
+    score: Callable[[Model], float],
+    *,
+    length: int,
+    texts: int,
+) -> list[Candidate]:
+    """Each candidate with its score on dev, its latency on this machine, and its size."""
+    rows = []
+    for group, chosen in found:
+        model = build(chosen)
+        speed = latency_ms(model, length=length, texts=texts)
+        rows.append(Candidate(group, chosen, score(model), speed, parameters_of(model)))
+    return rows
+
+
+def pick(rows: Sequence[Candidate], derived: Chosen, target: Target | None) -> Candidate | None:
+    """The derived network, or under a *target* the best that keeps it; None where none does."""
+    if target is None:
+        return next(row for row in rows if row.chosen.depth == derived.depth and row.chosen.nodes == derived.nodes)
+    kept = [row for row in rows if target.admits(latency_ms=row.latency_ms, params=row.params)]
+    return max(kept, key=lambda row: (row.score, -row.latency_ms), default=None)
+
+
+def figures(cell: Cell, depth: int, rows: Sequence[Candidate], picked: Candidate | None, length: int) -> list[Figure]:
+    """The found cell as a picture, and the front of quality against speed where candidates were measured."""
+    names = ["cell k-2", "cell k-1", *(f"node {INPUTS + number}" for number in range(len(cell.nodes))), "output"]
+    edges = [(edge.source, INPUTS + number, edge.operation) for number, node in enumerate(cell.nodes) for edge in node]
+    last = len(names) - 1
+    edges += [(INPUTS + number, last, "") for number in range(len(cell.nodes))]
+    note = f"{depth} of these, one after another. The output is the sum of the nodes, weighed by learned attention."
+    found: list[Figure] = [Graph("The cell that was found", names, edges, note)]
+    if rows:
+        points = [
+            Point(row.label, row.latency_ms, row.score, row.group, chosen=row is picked)
+            for row in sorted(rows, key=lambda row: row.latency_ms)
+        ]
+        note = (
+            "Scores are those of the weights that all networks share during the search, before any was trained alone."
+        )
+        x_label = f"ms for one text of {length} tokens, on this machine"
+        found.append(Front("Quality against speed", x_label, "score on dev", points, note))
+    return found
+
+
+def collapse(cell: Cell, none: float, bag: float | None, picked: float | None) -> list[str]:
+    """What shows that a search has come to nothing, in sentences that say what to change.
+
+    *none* is the probability of no operation, averaged over edges; *bag* is the score on dev of the embeddings alone,
+    *picked* that of the network that was found.
+    """
+    said = []
+    remedy = "Lower search.efficiency, or raise search.train.epochs or search.architecture_lr."
+    if not any(edge.operation in CONVOLUTIONS for node in cell.nodes for edge in node):
+        said.append(
+            f"the search collapsed: its cell has no operation that learns ({'; '.join(cell.written())}). {remedy}"
+        )
+    if none > 0.5:
+        said.append(f"the search collapsed: with {none:.0%} on average, an edge would rather not be there. {remedy}")
+    if bag is not None and picked is not None and bag >= picked:
+        said.append(
+            f"the embeddings alone score {bag:.4f} on dev, the network that was found {picked:.4f}: with the weights "
+            f"of the search its cells add nothing to them. {remedy}"
+        )
+    return said

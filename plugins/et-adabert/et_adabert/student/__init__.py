@@ -1,0 +1,1 @@
+"""The network that a search has found; it needs nothing of the search."""

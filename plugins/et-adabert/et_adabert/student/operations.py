@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from et_adabert.student.cell import CONVOLUTIONS
+
+_MOMENTUM = 0.1
+"""What a step's statistics weigh in the running ones: 1 - .9 of the paper's codes, which count the other way."""
+
+
+class TokenNorm(nn.Module):
+    """Batch normalisation of [B, H, L] over real tokens: padding counts in no statistic."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, hidden_size: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self._eps = eps
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.bias = nn.Parameter(torch.zeros(hidden_size))
+        self.register_buffer("running_mean", torch.zeros(hidden_size))
+        self.register_buffer("running_var", torch.ones(hidden_size))
+
+    def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
+        """*mask* [B, 1, L] is 1 on real tokens; None where there is no padding."""
+        if mask is None or not self.training:
+            return functional.batch_norm(
+                states,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                training=self.training,
+                momentum=_MOMENTUM,
+                eps=self._eps,
+            )
+        count = mask.sum()
+        mean = (states * mask).sum((0, 2)) / count
+        centred = states - mean[:, None]
+        variance = (centred.square() * mask).sum((0, 2)) / count
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, _MOMENTUM)
+            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), _MOMENTUM)
+        scale = self.weight * torch.rsqrt(variance + self._eps)
+        return centred * scale[:, None] + self.bias[:, None]
+
+
+class Convolution(nn.Module):
+    """Convolution and batch normalisation of states that went through a ReLU, at the same length."""
+
+    def __init__(self, hidden_size: int, width: int, dilation: int) -> None:
+        super().__init__()
+        padding = dilation * (width // 2)
+        self.conv = nn.Conv1d(hidden_size, hidden_size, width, padding=padding, dilation=dilation, bias=False)
+        self.norm = TokenNorm(hidden_size)
+
+    def forward(self, states: Tensor, rectified: Tensor, mask: Tensor | None) -> Tensor:
+        normed: Tensor = self.norm(self.conv(rectified).float(), mask)
+        return normed
+
+
+class MaxPool(nn.Module):
+    """The largest of a token and its two neighbours; no rectified state is below 0, so padding of 0 is no rival."""
+
+    def forward(self, states: Tensor, rectified: Tensor, mask: Tensor | None) -> Tensor:
+        return functional.max_pool1d(rectified, 3, stride=1, padding=1)
+
+
+class AveragePool(nn.Module):
+    """A third of the sum of a token and its two neighbours, of which those beyond the text count as 0."""
+
+    def forward(self, states: Tensor, rectified: Tensor, mask: Tensor | None) -> Tensor:
+        return functional.avg_pool1d(rectified, 3, stride=1, padding=1)
+
+
+class Skip(nn.Module):
+    """The states as they are."""
+
+    def forward(self, states: Tensor, rectified: Tensor, mask: Tensor | None) -> Tensor:
+        return states
+
+
+class Nothing(nn.Module):
+    """No contribution."""
+
+    def forward(self, states: Tensor, rectified: Tensor, mask: Tensor | None) -> Tensor:
+        return torch.zeros_like(states)
+
+
+_PLAIN = {"max3": MaxPool, "avg3": AveragePool, "skip": Skip, "none": Nothing}
+
+
+def make_operation(name: str, hidden_size: int) -> nn.Module:
+    """The operation *name* on states [B, H, L]: called with the states, the same after a ReLU, and the mask.
+
+    Convolutions are as in the paper: ReLU, convolution, batch normalisation, the dilated ones with gaps of one token.
+    EasyTransfer's TensorFlow code has a grey-scale dilation in their place, which is no convolution. Whatever is put
+    out at padding, the caller masks.
+    """
+    return Convolution(hidden_size, *CONVOLUTIONS[name]) if name in CONVOLUTIONS else _PLAIN[name]()
