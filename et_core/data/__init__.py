@@ -6,6 +6,7 @@ from et_core._lazy import exports
 
 if TYPE_CHECKING:
     from et_core.data.batches import LengthBatches, split_by_budget
+    from et_core.data.cache import cached_file
     from et_core.data.encode import encode_rows, encode_usable
     from et_core.data.formats import ReadOptions
     from et_core.data.joined import JoinedStore
@@ -27,6 +28,7 @@ __all__ = [
     "Rows",
     "SkippedFile",
     "SkippedRow",
+    "cached_file",
     "cached_store",
     "collate",
     "encode_rows",
@@ -48,6 +50,7 @@ _ORIGINS = {
     "Rows": "et_core.data.rows",
     "SkippedFile": "et_core.data.skipped",
     "SkippedRow": "et_core.data.skipped",
+    "cached_file": "et_core.data.cache",
     "cached_store": "et_core.data.store",
     "collate": "et_core.data.padding",
     "encode_rows": "et_core.data.encode",

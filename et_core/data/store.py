@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import contextlib
 import copy
-import hashlib
 import json
-import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from et_core.data.cache import cached_file
 from et_core.errors import DataError
 from et_core.interfaces import Example
 
 _GROUPS = ("inputs", "targets", "extra")
 _FORMAT = 1
-_LIMIT_BYTES = 20 * 2**30
 
 
 class ExampleStore:
@@ -191,61 +187,22 @@ def _column(name: str, arrays: list[np.ndarray]) -> tuple[pa.Field, pa.Array]:
     return pa.field(name, column.type, metadata={"shape": json.dumps(trailing)}), column
 
 
-def cache_folder() -> Path:
-    """Where encoded data is kept: ``$ET_CACHE_DIR``, else ``~/.cache/et``."""
-    return Path(os.environ.get("ET_CACHE_DIR") or Path.home() / ".cache" / "et")
-
-
 def cached_store(
     key: Mapping[str, Any], build: Callable[[], Iterator[list[Example]]], *, reuse: bool = True
 ) -> ExampleStore:
-    """The store for *key*, built once, or anew without *reuse*.
+    """The store for *key*, built once, or anew without *reuse*; one that cannot be read is built anew.
 
-    *key* holds everything the examples depend on, as JSON values, the content of the data included. The least recently
-    used stores go when all together exceed 20 GiB. One that cannot be read is built anew. DataError where the folder
-    cannot be written to.
+    *key* holds everything the examples depend on, as JSON values, the content of the data included.
     """
-    digest = hashlib.sha256(json.dumps([_FORMAT, key], sort_keys=True).encode()).hexdigest()[:32]
-    path = cache_folder() / "encoded" / f"{digest}.arrow"
-    kept = _open_kept(path) if reuse else None
-    if kept is not None:
-        return kept
-    staged = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _prune(path.parent)
-        write_store(staged, build())
-        staged.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"encoded data cannot be kept in {path.parent}: {error.strerror or error}. "
-            "Free some space there, or set ET_CACHE_DIR to another folder."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            staged.unlink(missing_ok=True)
+    path = cached_file(
+        "encoded", ".arrow", [_FORMAT, key], lambda staged: write_store(staged, build()), is_whole=reuse and _opens
+    )
     return ExampleStore(path)
 
 
-def _open_kept(path: Path) -> ExampleStore | None:
-    if not path.is_file():
-        return None
+def _opens(path: Path) -> bool:
     try:
-        store = ExampleStore(path)
+        ExampleStore(path)
     except (pa.ArrowInvalid, OSError):
-        return None  # written as the machine went down
-    path.touch()
-    return store
-
-
-def _prune(folder: Path) -> None:
-    day_ago = time.time() - 86400
-    for leftover in folder.glob("*.tmp"):
-        if leftover.stat().st_mtime < day_ago:
-            leftover.unlink(missing_ok=True)
-    stores = sorted(folder.glob("*.arrow"), key=lambda path: path.stat().st_mtime, reverse=True)
-    total = 0
-    for path in stores:
-        total += path.stat().st_size
-        if total > _LIMIT_BYTES:
-            path.unlink(missing_ok=True)
+        return False  # written as the machine went down
+    return True

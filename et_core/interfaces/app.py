@@ -104,9 +104,14 @@ class App(ABC):
     def needs(self) -> frozenset[str]:
         """What its head needs of a backbone (``Head.needs``); checked before data is read."""
 
+    @property
+    def text_roles(self) -> tuple[str, ...]:
+        """The roles whose texts are read: the columns of text that are no target, in their order."""
+        return tuple(name for name, role in self.roles.items() if role.type is str and not role.target)
+
     def texts(self, row: Row) -> Iterable[str]:
-        """What of *row* a tokenizer is fitted on, where there is none: the columns of text that are no target."""
-        return (row[name] for name, role in self.roles.items() if role.type is str and not role.target and name in row)
+        """What of *row* a tokenizer is fitted on, where there is none: the texts that are read."""
+        return (row[name] for name in self.text_roles if name in row)
 
     @abstractmethod
     def fit(self, rows: Iterable[Row]) -> None:
@@ -131,6 +136,13 @@ class App(ABC):
     def answers(self) -> Any:
         """What its predictions speak of, such as the names of its labels: equal where one model can teach another."""
         return self.state()
+
+    def target_of(self, prediction: Any) -> dict[str, Any]:
+        """The target columns of a row for which *prediction* would be right: how a teacher labels new rows.
+
+        TypeError where a prediction does not say them.
+        """
+        raise TypeError(f"{type(self).__name__} makes no labels of predictions, so a teacher cannot label new rows")
 
     @abstractmethod
     def head(self) -> HeadSpec:

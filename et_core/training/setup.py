@@ -40,6 +40,7 @@ from et_core.registry import ModelRef, plugins, registry
 from et_core.registry.hints import ProviderHints
 from et_core.runfolder import ModelBundle
 from et_core.sources import resolve
+from et_core.training.augmentation import check_augment
 from et_core.training.checks import check_phases
 from et_core.training.encoding import Encoder
 from et_core.training.teachers import check_distill, take_tokenizer
@@ -73,6 +74,7 @@ def check_config(config: RunConfig) -> None:
             )
     ModelRef.parse(config.model.ref)
     check_distill(config)
+    check_augment(config)
     take_tokenizer(config)
     objective = objective_config(config, build_app(config))
     if config.distill.teachers and "lessons" not in signature(registry("objectives").get(objective.name)).parameters:
@@ -210,14 +212,15 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     teaching = Teaching(config, app, train_rows, strategy) if config.distill.teachers else None
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
     encoder = Encoder(config, app, tokenizer, backbone=backbone, encoding=encoding, strategy=strategy)
-    stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}
+    more_rows = None if teaching is None else teaching.more_rows
+    stores = {rows: encoder(rows) for rows in (train_rows, dev_rows, more_rows) if rows is not None}
     for rows, store in stores.items():
         if not len(store):
             raise DataError(f"{rows.description} has no usable rows.")
     model = build_model(backbone, {"main": app})
     if teaching is not None:
         teaching.begin(model, tokenizer, is_fresh=not artifact.weights)
-        stores[train_rows] = teaching.beside(stores[train_rows], train_rows)
+        stores[train_rows] = teaching.taught(stores)
     bundle = ModelBundle(
         model=model,
         tokenizer=tokenizer,

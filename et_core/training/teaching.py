@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from et_core.config import RunConfig
-from et_core.data import ExampleStore, Rows
+from et_core.data import ExampleStore, JoinedStore, Rows
 from et_core.interfaces import App, Model, Strategy, Tokenizer
+from et_core.training.augmentation import augmented
 from et_core.training.distillation import Lesson
 from et_core.training.recordings import Recordings
 from et_core.training.teachers import Teacher, check_size, check_teacher, make_lessons, open_teachers
@@ -23,6 +24,9 @@ class Teaching:
         self.teachers: list[Teacher] = open_teachers(config)
         for teacher in self.teachers:
             check_teacher(teacher, app)
+        self.more_rows: Rows | None = augmented(config, self.teachers[0], app, train_rows, strategy)
+        """New training rows, where the config asks for augmentation."""
+
         self._recordings: list[Recordings] = []
         self.lessons: list[Lesson] = []
 
@@ -50,11 +54,16 @@ class Teaching:
             for teacher, lessons in by_teacher.items()
         ]
 
-    def beside(self, store: ExampleStore, rows: Rows) -> ExampleStore:
-        """*store*, which holds *rows*, with what is recorded of all teachers."""
-        for recordings in self._recordings:
-            store = recordings.beside(store, rows)
-        return store
+    def taught(self, stores: Mapping[Rows, ExampleStore]) -> ExampleStore:
+        """The training rows and the new ones, of *stores*, with what is recorded of all teachers."""
+        found = []
+        for rows in (self._train_rows, self.more_rows):
+            if rows is not None:
+                store = stores[rows]
+                for recordings in self._recordings:
+                    store = recordings.beside(store, rows)
+                found.append(store)
+        return found[0] if len(found) == 1 else JoinedStore(found)
 
     def check_size(self, student: Model) -> None:
         """ConfigError where *student*, as it will be saved, is larger than a teacher."""

@@ -83,6 +83,9 @@ class LabelledApp(App):
     def answers(self) -> Any:
         return {"mode": self.mode, "labels": list(self.labels.names)}
 
+    def target_of(self, prediction: Any) -> dict[str, Any]:
+        return {"label": prediction.prediction}
+
     def head(self) -> HeadSpec:
         spec = {
             "num_outputs": len(self.labels.names) or 1,

@@ -118,8 +118,9 @@ class Matching(LabelledApp):
         own = ("single-label", "regression") if self.mode == "graded" else (self.mode,)
         return (*own, "ranking") if self._ranks else own
 
-    def texts(self, row: Row) -> Iterable[str]:
-        return (row[name] for name in ("text", "text_pair") if name in row)
+    @property
+    def text_roles(self) -> tuple[str, ...]:
+        return ("text", "text_pair")
 
     def fit(self, rows: Iterable[Row]) -> None:
         self._queries = self._each_asks = False

@@ -1,0 +1,70 @@
+"""Files that are made once and kept, by what they depend on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from et_core.errors import DataError
+
+_LIMIT_BYTES = 20 * 2**30
+
+
+def cache_folder() -> Path:
+    """Where encoded data is kept: ``$ET_CACHE_DIR``, else ``~/.cache/et``."""
+    return Path(os.environ.get("ET_CACHE_DIR") or Path.home() / ".cache" / "et")
+
+
+def cached_file(
+    folder: str,
+    suffix: str,
+    key: Any,
+    write: Callable[[Path], None],
+    *,
+    is_whole: Callable[[Path], bool] | Literal[False],
+) -> Path:
+    """The file for *key* in *folder* of the cache, written once: whole, or not at all.
+
+    *key* holds everything the content depends on, as JSON values. A kept file that *is_whole* refuses is written anew,
+    and every one where that is False. The least recently used go when those of a folder exceed 20 GiB together.
+    DataError where the folder cannot be written to.
+    """
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    path = cache_folder() / folder / f"{digest}{suffix}"
+    if is_whole and path.is_file() and is_whole(path):
+        path.touch()
+        return path
+    staged = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _prune(path.parent, suffix)
+        write(staged)
+        staged.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"encoded data cannot be kept in {path.parent}: {error.strerror or error}. "
+            "Free some space there, or set ET_CACHE_DIR to another folder."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
+    return path
+
+
+def _prune(folder: Path, suffix: str) -> None:
+    day_ago = time.time() - 86400
+    for leftover in folder.glob("*.tmp"):
+        if leftover.stat().st_mtime < day_ago:
+            leftover.unlink(missing_ok=True)
+    kept = sorted(folder.glob(f"*{suffix}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    total = 0
+    for path in kept:
+        total += path.stat().st_size
+        if total > _LIMIT_BYTES:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""More training rows than there are: new texts by augmenters, labelled by a teacher, made once and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from et_core.config import ComponentConfig, RunConfig, check_value
+from et_core.data import ReadOptions, Rows, cached_file, open_rows
+from et_core.errors import ConfigError
+from et_core.interfaces import App, Augmenter, Row, Strategy, Texts, build_augmenter, check_options
+from et_core.registry import registry
+from et_core.training.encoding import code_fingerprint
+from et_core.training.teachers import Teacher
+
+_CHUNK = 2000
+_GIVEN = ("teacher", "tokenizer")
+
+
+def check_augment(config: RunConfig) -> None:
+    """Everything about ``distill.augment`` that can be known before data is read; qualifies the names."""
+    names = registry("augmenters")
+    augment = config.distill.augment
+    config.distill.augment = {names.find(name).qualified: options for name, options in augment.items()}
+    for name, options in config.distill.augment.items():
+        _, component = _augmenter(name, options)
+        check_options("augmenters", component, where=_where(name), given=_GIVEN)
+
+
+def augmented(config: RunConfig, teacher: Teacher, app: App, rows: Rows, strategy: Strategy) -> Rows | None:
+    """The new rows of *rows* that ``distill.augment`` asks for, labelled by *teacher*; None where it asks for none.
+
+    Each copy of a row that differs from it and from its other copies is a row. They are the same for the same seed.
+    """
+    wanted = [_augmenter(name, options) for name, options in config.distill.augment.items()]
+    if not wanted:
+        return None
+    classes = [registry("augmenters").get(component.name) for _, component in wanted]
+    key = {
+        "rows": rows.fingerprint(),
+        "teacher": teacher.digest,
+        "augment": config.distill.augment,
+        "seed": config.train.seed,
+        "code": [code_fingerprint(part) for part in (*classes, type(app))],
+    }
+
+    def write(path: Path) -> None:
+        made = _Made(config, teacher, app, wanted)
+        with path.open("w", encoding="utf-8") as file:
+            for row in made(rows):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    if not strategy.is_main:
+        strategy.barrier()
+    path = cached_file("augmented", ".jsonl", key, write, is_whole=Path.is_file)
+    if strategy.is_main:
+        strategy.barrier()
+    if path.stat().st_size == 0:
+        raise ConfigError(
+            f"distill.augment makes no new row of {rows.description}: no copy differs. Leave it out, or raise its rate."
+        )
+    return open_rows(str(path), ReadOptions(), roles=app.roles, need_targets=True)
+
+
+class _Made:
+    """Makes the rows: chunk by chunk, so that memory does not grow with the data."""
+
+    def __init__(
+        self, config: RunConfig, teacher: Teacher, app: App, wanted: Sequence[tuple[int, ComponentConfig]]
+    ) -> None:
+        self._teacher = teacher
+        self._app = app
+        self._seed = config.train.seed
+        self._augmenters: list[tuple[int, Augmenter]] = [
+            (
+                copies,
+                build_augmenter(
+                    component, where=_where(component.name), teacher=teacher.model, tokenizer=teacher.tokenizer
+                ),
+            )
+            for copies, component in wanted
+        ]
+
+    def __call__(self, rows: Rows) -> Iterator[dict[str, Any]]:
+        source = iter(rows)
+        number = 0
+        while chunk := list(islice(source, _CHUNK)):
+            new = list(self._new(chunk, number))
+            number += 1
+            for row, prediction in zip(new, self._teacher.run.predict(new) if new else (), strict=True):
+                try:
+                    yield {**row, **self._app.target_of(prediction)}
+                except TypeError as error:
+                    raise ConfigError(f"distill.augment: {error}. Leave it out.") from error
+
+    def _new(self, chunk: Sequence[Row], number: int) -> Iterator[dict[str, Any]]:
+        """The new rows of a chunk, without targets, those of a row one after another."""
+        roles = self._app.text_roles
+        texts: list[Texts] = [tuple(row[role] for role in roles if role in row) for row in chunk]
+        seen = [{own} for own in texts]
+        made: list[list[Texts]] = [[] for _ in chunk]
+        for place, (copies, augmenter) in enumerate(self._augmenters):
+            for copy in range(copies):
+                rng = np.random.default_rng((self._seed, 3, number, place, copy))
+                for index, new in enumerate(augmenter.augment(texts, rng)):
+                    if new not in seen[index] and all(text.strip() for text in new):
+                        seen[index].add(new)
+                        made[index].append(new)
+        for row, found in zip(chunk, made, strict=True):
+            for new in found:
+                yield {**self._others(row), **dict(zip((role for role in roles if role in row), new, strict=True))}
+
+    def _others(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What a row has besides texts and targets, such as its domain."""
+        return {name: value for name, value in row.items() if not self._app.roles[name].target}
+
+
+def _augmenter(name: str, options: Mapping[str, Any]) -> tuple[int, ComponentConfig]:
+    """How many copies an augmenter makes, and what it is, of how it is written under ``distill.augment``."""
+    written = dict(options)
+    copies = check_value(int, written.pop("copies", 1), f"{_where(name)}.copies")
+    if copies < 1:
+        raise ConfigError(f"{_where(name)}.copies is {copies}: expected a whole number above 0.")
+    return copies, ComponentConfig(name=name, options=written)
+
+
+def _where(name: str) -> str:
+    return f"distill.augment.{name.rpartition('/')[2]}"

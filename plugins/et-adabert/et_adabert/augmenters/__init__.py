@@ -1,0 +1,1 @@
+"""New texts from those of the training rows, for the teacher to label."""
