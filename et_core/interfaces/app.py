@@ -100,6 +100,11 @@ class App(ABC):
         return {}
 
     @property
+    def reads_pairs(self) -> bool:
+        """Whether a row has two texts; known once it has learned its labels."""
+        return False
+
+    @property
     @abstractmethod
     def needs(self) -> frozenset[str]:
         """What its head needs of a backbone (``Head.needs``); checked before data is read."""

@@ -95,7 +95,10 @@ class Backbone(nn.Module, ABC):
         return None
 
     def restrict(self, needs: frozenset[str]) -> None:
-        """Drop what only serves outputs that nobody *needs*: parameters without a gradient stop parallel engines."""
+        """Drop what only serves what nobody *needs*: parameters without a gradient stop parallel engines.
+
+        *needs* are those of the heads, and "pairs" where rows have two texts.
+        """
 
     def inherit(self, teacher: Model, tokenizer: Tokenizer) -> None:
         """Start from what a *teacher* of the same *tokenizer* knows, such as its token embeddings.

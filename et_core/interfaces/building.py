@@ -52,7 +52,8 @@ def build_backbone(
 def build_model(backbone: Backbone, apps: Mapping[str, App]) -> Model:
     """A model with the head of each task's app; what none of the heads needs of *backbone* is dropped."""
     heads = {task: app.head().build(backbone) for task, app in apps.items()}
-    backbone.restrict(frozenset[str]().union(*(head.needs for head in heads.values())))
+    pairs = frozenset({"pairs"}) if any(app.reads_pairs for app in apps.values()) else frozenset[str]()
+    backbone.restrict(pairs.union(*(head.needs for head in heads.values())))
     return Model(backbone, heads)
 
 

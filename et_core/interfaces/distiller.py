@@ -33,6 +33,9 @@ class Distiller(nn.Module, ABC):
     per_token: ClassVar[frozenset[str]] = frozenset()
     """The names of what is recorded for each token [B, L, ...]; teacher and student then read the same tokens."""
 
+    recorded_layers: tuple[int, ...] = ()
+    """The teacher's layers that ``record`` keeps, where the choice depends on the student."""
+
     fit_rows: int = 0
     """How many training rows, drawn with the seed, ``fit`` is shown; 0 where nothing has to be learned first."""
 

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from et_core.interfaces.figures import Bars, Examples, Figure, Matrix, Scatter
+from et_core.interfaces.figures import Bars, Examples, Figure, Front, Graph, Matrix, Scatter
 from et_core.report.data import ReportData, as_number, as_yaml, clean, equal_metrics, series
-from et_core.report.plots import MAX_POINTS, Drawing, Line, ceiling, line_chart, scatter_chart, smooth
+from et_core.report.front import front_chart
+from et_core.report.graph import graph_drawings, spoken
+from et_core.report.plots import MAX_POINTS, Line, ceiling, line_chart, scatter_chart, smooth
+from et_core.report.svg import Drawing
 from et_core.report.tables import headline_split, metric_names, number
 from et_core.runfolder import write_text
 
@@ -153,13 +156,27 @@ def _charts(plans: Sequence[_Plan], *, best_step: int | None) -> tuple[list[Char
     return charts[:wide], charts[wide:]
 
 
-def _is_measured(key: str) -> bool:
-    return "/" in key and not key.startswith("loss/")
+def _readings(data: ReportData) -> list[str]:
+    """The keys under which an objective logged something of its own beside the loss."""
+    keys = dict.fromkeys(key for line in data.history if "loss" in line for key in line)
+    return [key for key in keys if "/" in key and key.partition("/")[0] not in ("loss", "dev")]
+
+
+def _reading_plans(data: ReportData) -> list[_Plan]:
+    readings = {key: key.partition("/")[2].replace("_", " ") for key in _readings(data)}
+    plans = []
+    for key, name in readings.items():
+        shared = list(readings.values()).count(name) > 1
+        spoken_name = f"{name} ({key.partition('/')[0]})" if shared else name
+        lines = _train_lines(data, key, spoken_name, smoothed=False)
+        plans.append(_Plan(spoken_name[:1].upper() + spoken_name[1:], [key], lines))
+    return plans
 
 
 def _plans(data: ReportData) -> list[_Plan]:
     keys = list(dict.fromkeys(key for line in data.history for key in line))
-    measured = list(filter(_is_measured, keys))
+    readings = _readings(data)
+    measured = [key for key in keys if "/" in key and not key.startswith("loss/") and key not in readings]
     # The loss keeps its chart, whatever equals it: the training loss is there to compare.
     names = sorted((key.partition("/")[2] for key in measured), key=lambda name: name != "loss")
     equal = equal_metrics(data, dict.fromkeys(names))
@@ -240,6 +257,15 @@ def _view(figure: Figure) -> dict[str, Any]:
             return {"kind": "bars", "title": figure.title, "half": len(figure.values) <= 10, **_bars(figure)}
         case Examples():
             return {"kind": "examples", "title": figure.title, "half": False, "figure": figure, **_examples(figure)}
+        case Graph():
+            return {"kind": "graph", "title": figure.title, "half": False, "figure": figure, **_graph(figure)}
+        case Front():
+            chart = front_chart(figure, size=_SCATTER)
+            return {"kind": "front", "title": figure.title, "half": True, "figure": figure, "chart": chart}
+
+
+def _graph(figure: Graph) -> dict[str, Any]:
+    return {"drawings": graph_drawings(figure), "edges": spoken(figure)}
 
 
 def _matrix(figure: Matrix) -> dict[str, Any]:

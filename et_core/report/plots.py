@@ -7,16 +7,16 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from et_core.interfaces.figures import Scatter
-from et_core.report.data import Floats, as_number, clean
+from et_core.report.axes import BOTTOM, TOP, Axes, fit_axes, grid, widen
+from et_core.report.data import Floats, as_number
+from et_core.report.svg import Drawing, picture, short, tag
 from et_core.report.tables import number
 
 MAX_POINTS = 1000
 _STRIPS = 60
-_TOP, _RIGHT, _BOTTOM = 20, 12, 26
-_CHARACTER = 7.0
 # An axis spans at least this share of its values: closer up, noise would look like a trend.
 _LEAST_SPAN = 0.1
 # Of fewer values none counts as a spike.
@@ -34,30 +34,6 @@ class Line:
     role: Literal["line", "raw", "marked"] = "line"
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """Inline SVG, which takes its colours from the page, and what a reader must know to trust it."""
-
-    svg: Markup
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Axes:
-    width: int
-    height: int
-    left: float
-    x: tuple[float, float]
-    y: tuple[float, float]
-
-    def px(self, value: float) -> float:
-        return self.left + (value - self.x[0]) / (self.x[1] - self.x[0]) * (self.width - self.left - _RIGHT)
-
-    def py(self, value: float) -> float:
-        share = (min(max(value, self.y[0]), self.y[1]) - self.y[0]) / (self.y[1] - self.y[0])
-        return self.height - _BOTTOM - share * (self.height - _BOTTOM - _TOP)
-
-
 def line_chart(
     lines: Sequence[Line], *, label: str, best_step: int | None = None, size: tuple[int, int]
 ) -> Drawing | None:
@@ -68,9 +44,9 @@ def line_chart(
     values = np.concatenate([line.values for line in lines])
     steps = np.concatenate([line.steps for line in lines])
     low, high, cut = _value_range(values[np.isfinite(values)])
-    axes = _axes(size, x=_widen(min(steps.min(), 0.0), steps.max(), share=0.0), y=(low, high))
+    axes = fit_axes(size, x=widen(min(steps.min(), 0.0), steps.max(), share=0.0), y=(low, high))
     best = best_step if best_step is not None and axes.x[0] <= best_step <= axes.x[1] else None
-    parts = [_grid(axes, first="step "), *(_best_rule(axes, best) if best is not None else ())]
+    parts = [grid(axes, first="step "), *(_best_rule(axes, best) if best is not None else ())]
     parts += [_curve(axes, line, best) for line in lines]
     parts.append(_strips(axes, lines))
     remarks = [f"Values above {high:.3g} are cut."] if cut else []
@@ -80,7 +56,7 @@ def line_chart(
         remarks.append(
             f"{missing:,} {'value is' if missing == 1 else 'values are'} not finite, first at step {first:,.0f}."
         )
-    return Drawing(_svg(axes, parts, label), tuple(remarks))
+    return Drawing(picture(parts, size=size, label=label), tuple(remarks))
 
 
 def scatter_chart(figure: Scatter, *, size: tuple[int, int]) -> Drawing | None:
@@ -90,16 +66,16 @@ def scatter_chart(figure: Scatter, *, size: tuple[int, int]) -> Drawing | None:
     if not len(finite):
         return None
     shown = finite[np.linspace(0, len(finite) - 1, min(len(finite), MAX_POINTS)).astype(int)]
-    span = _widen(finite.min(), finite.max())
-    axes = _axes(size, x=span, y=span)
+    span = widen(finite.min(), finite.max())
+    axes = fit_axes(size, x=span, y=span)
     (x1, x2), (y1, y2) = map(axes.px, span), map(axes.py, span)
-    ideal = _tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="ideal")
-    dots = [_tag("circle", cx=axes.px(x), cy=axes.py(y), r=3) for x, y in shown]
-    parts = [_grid(axes), ideal, _tag("g", *dots, class_="dots")]
+    ideal = tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="ideal")
+    dots = [tag("circle", cx=axes.px(x), cy=axes.py(y), r=3) for x, y in shown]
+    parts = [grid(axes), ideal, tag("g", *dots, class_="dots")]
     remarks = [f"{len(shown):,} of {len(finite):,} points are drawn."] if len(shown) < len(finite) else []
     if len(finite) < len(pairs):
         remarks.append(f"{len(pairs) - len(finite):,} points are not finite.")
-    return Drawing(_svg(axes, parts, figure.title), tuple(remarks))
+    return Drawing(picture(parts, size=size, label=figure.title), tuple(remarks))
 
 
 def thin(steps: Floats, values: Floats, *, limit: int = MAX_POINTS) -> tuple[Floats, Floats]:
@@ -130,15 +106,6 @@ def smooth(values: Floats, *, span: float) -> Floats:
     return result
 
 
-def ticks(low: float, high: float, *, count: int) -> list[float]:
-    """About *count* round numbers between *low* and *high*, which must differ."""
-    raw = (high - low) / count
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10, 20) if factor * magnitude >= raw * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
-
-
 def ceiling(values: Floats) -> float:
     """The height at which a curve is cut off: one spike must not press the rest of it into a flat line."""
     finite = values[np.isfinite(values)]
@@ -152,59 +119,30 @@ def _value_range(values: Floats) -> tuple[float, float, bool]:
     high = min(high, top)
     if 0 <= low < 0.3 * high:
         return 0.0, high * 1.05, cut
-    padded_low, padded_high = _widen(low, high)
+    padded_low, padded_high = widen(low, high)
     lacking = _LEAST_SPAN * max(abs(low), abs(high)) - (padded_high - padded_low)
     if lacking > 0:
         padded_low, padded_high = padded_low - lacking / 2, padded_high + lacking / 2
     return padded_low, min(padded_high, 1.0) if low < high <= 1 else padded_high, cut
 
 
-def _widen(low: float, high: float, *, share: float = 0.06) -> tuple[float, float]:
-    low, high = float(low), float(high)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        margin = 0.1 * abs(low)
-        return (low - margin, high + margin) if margin else (0.0, 1.0)
-    return low - share * (high - low), high + share * (high - low)
-
-
-def _axes(size: tuple[int, int], *, x: tuple[float, float], y: tuple[float, float]) -> _Axes:
-    labels = [_tick(value) for value in ticks(*y, count=4)]
-    return _Axes(*size, left=10 + _CHARACTER * max((len(text) for text in labels), default=0), x=x, y=y)
-
-
-def _grid(axes: _Axes, *, first: str = "") -> Markup:
-    """The lines and numbers of both axes; *first* stands before the first step, where the x axis counts steps."""
-    right, bottom = axes.width - _RIGHT, axes.height - _BOTTOM
-    parts = []
-    for value in ticks(*axes.y, count=4):
-        y = axes.py(value)
-        parts.append(_tag("line", x1=axes.left, x2=right, y1=y, y2=y, class_="grid"))
-        parts.append(_tag("text", _tick(value), x=axes.left - 6, y=y + 4, text_anchor="end"))
-    marks = ticks(*axes.x, count=max(2, axes.width // 90))
-    for index, value in enumerate([mark for mark in marks if not first or mark.is_integer()]):
-        x = axes.px(value)
-        anchor = "start" if first and not index else "end" if x > right - 12 else "middle"
-        parts.append(_tag("text", (first if not index else "") + _tick(value), x=x, y=bottom + 18, text_anchor=anchor))
-    return _tag("g", *parts)
-
-
-def _best_rule(axes: _Axes, step: int) -> list[Markup]:
+def _best_rule(axes: Axes, step: int) -> list[Markup]:
     x = axes.px(step)
     anchor = "start" if x < axes.left + 30 else "end" if x > axes.width - 30 else "middle"
-    rule = _tag("line", x1=x, x2=x, y1=_TOP - 4, y2=axes.height - _BOTTOM, class_="best")
-    return [rule, _tag("text", "best", x=x, y=_TOP - 8, text_anchor=anchor, class_="best-label")]
+    rule = tag("line", x1=x, x2=x, y1=TOP - 4, y2=axes.height - BOTTOM, class_="best")
+    return [rule, tag("text", "best", x=x, y=TOP - 8, text_anchor=anchor, class_="best-label")]
 
 
-def _curve(axes: _Axes, line: Line, best: int | None) -> Markup:
+def _curve(axes: Axes, line: Line, best: int | None) -> Markup:
     steps, values = thin(line.steps, line.values)
     points = [(axes.px(step), axes.py(value)) for step, value in zip(steps, values, strict=True)]
-    parts = [_tag("path", d=_path(points), class_=line.role)]
+    parts = [tag("path", d=_path(points), class_=line.role)]
     finite = [(step, point) for step, point in zip(steps, points, strict=True) if np.isfinite(point[1])]
     if len(finite) == 1 or (line.role == "marked" and len(finite) <= _STRIPS):
-        parts += [_tag("circle", cx=x, cy=y, r=2.5) for _, (x, y) in finite]
+        parts += [tag("circle", cx=x, cy=y, r=2.5) for _, (x, y) in finite]
     if line.role == "marked":
-        parts += [_tag("circle", cx=x, cy=y, r=5, class_="ring") for step, (x, y) in finite if step == best]
-    return _tag("g", *parts, class_=f"c{line.color}")
+        parts += [tag("circle", cx=x, cy=y, r=5, class_="ring") for step, (x, y) in finite if step == best]
+    return tag("g", *parts, class_=f"c{line.color}")
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
@@ -215,12 +153,12 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
             pen = False
             continue
         alone = not pen and (index + 1 == len(points) or not math.isfinite(points[index + 1][1]))
-        commands.append(f"{'L' if pen else 'M'}{_short(x)} {_short(y)}" + ("h0" if alone else ""))
+        commands.append(f"{'L' if pen else 'M'}{short(x)} {short(y)}" + ("h0" if alone else ""))
         pen = True
     return "".join(commands)
 
 
-def _strips(axes: _Axes, lines: Sequence[Line]) -> Markup:
+def _strips(axes: Axes, lines: Sequence[Line]) -> Markup:
     """Invisible columns whose tooltips read the curves out."""
     edges = np.linspace(*axes.x, _STRIPS + 1)
     parts = []
@@ -232,40 +170,9 @@ def _strips(axes: _Axes, lines: Sequence[Line]) -> Markup:
                 last = max(last, float(line.steps[inside][-1]))
                 spoken.append(f"{line.name} {number(float(line.values[inside][-1]))}")
         if spoken:
-            tip = _tag("title", "\n".join([f"step {last:,.0f}", *spoken]))
+            tip = tag("title", "\n".join([f"step {last:,.0f}", *spoken]))
             width = axes.px(right) - axes.px(left)
-            parts.append(_tag("rect", tip, x=axes.px(left), width=width, y=_TOP, height=axes.height - _BOTTOM - _TOP))
-    return _tag("g", *parts, class_="strips")
+            parts.append(tag("rect", tip, x=axes.px(left), width=width, y=TOP, height=axes.height - BOTTOM - TOP))
+    return tag("g", *parts, class_="strips")
 
 
-def _svg(axes: _Axes, parts: Sequence[Markup], label: str) -> Markup:
-    # The page needs the width to keep the letters at one size however far it scales the drawing.
-    size = {"viewBox": f"0 0 {axes.width} {axes.height}", "style": f"--w:{axes.width}px"}
-    return _tag("svg", *parts, **size, role="img", aria_label=label)
-
-
-def _tag(name: str, *content: str, **attributes: object) -> Markup:
-    """An element; strings are escaped, Markup is not. Numbers are rounded to a tenth of a unit."""
-    written = Markup("").join(
-        Markup(' {}="{}"').format(
-            key.rstrip("_").replace("_", "-"), _short(value) if isinstance(value, float) else value
-        )
-        for key, value in attributes.items()
-    )
-    inner = Markup("").join(item if isinstance(item, Markup) else escape(clean(item)) for item in content)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inner)
-
-
-def _short(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def _tick(value: float) -> str:
-    size = abs(value)
-    for limit, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if size >= limit:
-            return f"{value / unit:.4g}{letter}"
-    if size == 0 or size >= 1e-3:
-        return f"{value:.6g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"

@@ -6,7 +6,7 @@ train``, then a student, with the path of this file (``et_core.testing.distillin
     et train student.yaml plugins.files=[.../distilling.py] \\
         objective='{name: stand-in-distillation, teacher: runs/teacher, terms: {acme-layers: 1.0}}'
 
-It is a stand-in: users will distil with ``et distill``.
+It is a stand-in: users will distil with ``et distill``. Distillers that are fitted first are not for it.
 """
 
 from __future__ import annotations
@@ -96,10 +96,11 @@ class Distillation(Objective):
         student = self._observe(self.model, batch)
         with torch.no_grad():
             teacher = self._observe(self.teacher, batch)
+            recorded = {name: distiller.record(teacher, batch) for name, distiller in self._terms()}
         total, count = self.losses[batch.task](student.outputs, batch.targets)
         found = {batch.task: Term(total, count, self._loss_weight)}
         for name, distiller in self._terms():
-            term = distiller(student, teacher, batch)
+            term = distiller(student, recorded[name], batch, progress=step.index / step.total)
             found[name] = Term(term.sum, term.count, term.weight * self._weights[name])
         return found
 

@@ -51,7 +51,13 @@ class Recordings:
         self._key = {
             "teacher": teacher.digest,
             "lessons": [
-                [lesson.name, repr(lesson.options), code_fingerprint(type(lesson.distiller))] for lesson in lessons
+                [
+                    lesson.name,
+                    repr(lesson.options),
+                    lesson.distiller.recorded_layers,
+                    code_fingerprint(type(lesson.distiller)),
+                ]
+                for lesson in lessons
             ],
             "code": [code_fingerprint(type(part)) for part in (teacher.app, teacher.model.backbone, self._head)],
             "precision": self._precision,

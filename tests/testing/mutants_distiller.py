@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -22,32 +23,50 @@ def et_register_distillers(register: Register) -> None:
 
 
 class Sound(Distiller):
-    """Logits by divergence at a temperature, layers by squared distance, the student's brought to another width."""
+    """Logits by divergence at a temperature, layers by squared distance, the student's brought to another width.
+
+    Rows whose logits are near the teacher's mean weigh more.
+    """
 
     wants: ClassVar[frozenset[str]] = frozenset({"layers"})
+    per_token: ClassVar[frozenset[str]] = frozenset({"states"})
+    fit_rows = 12
 
     def __init__(self, *, student: Model, teacher: Model, temperature: float = 2.0) -> None:
         super().__init__()
         widths = student.backbone.hidden_size, teacher.backbone.hidden_size
         self.project: nn.Module = nn.Identity() if widths[0] == widths[1] else nn.Linear(*widths, bias=False)
         self.temperature = temperature
+        self.centre: Tensor
+        self.register_buffer("centre", torch.zeros(()), persistent=False)
+
+    def fit(self, observed: Iterable[tuple[Observed, Batch]]) -> None:
+        self.centre = torch.cat([seen.outputs["logits"].float() for seen, _ in observed]).mean(0)
+
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        logits = teacher.outputs["logits"].float()
+        weights = (self.centre - logits).square().mean(-1).neg().exp()
+        return {"logits": logits, "weights": weights, "states": self.top(teacher).half()}
 
     def count(self, batch: Batch) -> Tensor:
         return batch.inputs.texts[0].mask.sum().float()
 
-    def forward(self, student: Observed, teacher: Observed, batch: Batch) -> Term:
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
         mask = batch.inputs.texts[0].mask
-        return Term(self.logits(student, teacher).sum() + self.layers(student, teacher, mask).sum(), self.count(batch))
+        logits = self.logits(student, recorded) * recorded["weights"].float()[:, None]
+        return Term(logits.sum() + self.layers(student, recorded, mask).sum(), self.count(batch))
 
-    def logits(self, student: Observed, teacher: Observed) -> Tensor:
-        mine, goal = (self.log_softmax(seen.outputs["logits"].float()) for seen in (student, teacher))
-        return functional.kl_div(mine, goal.detach(), reduction="none", log_target=True)
+    def logits(self, student: Observed, recorded: Mapping[str, Tensor]) -> Tensor:
+        mine, goal = (self.log_softmax(seen["logits"].float()) for seen in (student.outputs, recorded))
+        return functional.kl_div(mine, goal, reduction="none", log_target=True)
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         return (logits / self.temperature).log_softmax(-1)
 
-    def layers(self, student: Observed, teacher: Observed, mask: Tensor) -> Tensor:
-        return self.compare(self.project(self.top(student).float()), self.top(teacher).float().detach(), mask)
+    def layers(self, student: Observed, recorded: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+        return self.compare(self.project(self.top(student).float()), recorded["states"].float(), mask)
 
     def top(self, seen: Observed) -> Tensor:
         layers: Any = seen.features.extra["layers"]
@@ -58,52 +77,184 @@ class Sound(Distiller):
         return (mine - goal).square().mean(-1) * mask
 
 
+class RecordsUnnamed(Sound):
+    per_token: ClassVar[frozenset[str]] = frozenset()
+
+
+class NamesUnrecorded(Sound):
+    per_token: ClassVar[frozenset[str]] = frozenset({"states", "scores"})
+
+
+class RecordsMaps(Sound):
+    per_token: ClassVar[frozenset[str]] = frozenset({"states", "maps"})
+
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        states = self.top(teacher)
+        return {**super().record(teacher, batch), "maps": states @ states.mT}
+
+
+class RecordsLabels(Sound):
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        return {**super().record(teacher, batch), "labels": teacher.outputs["logits"].argmax(-1)}
+
+
+class RecordsTooMuch(Sound):
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        found = super().record(teacher, batch)
+        return {**found, "logits": (found["logits"] * 1e6).half()}
+
+
+class RecordsMeans(Sound):
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        found = super().record(teacher, batch)
+        return {**found, "logits": found["logits"].mean(0)}
+
+
+class CentresBatch(Sound):
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        found = super().record(teacher, batch)
+        return {**found, "logits": found["logits"] - found["logits"].mean(0)}
+
+
+class PoolsPadding(Sound):
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        return {**super().record(teacher, batch), "pooled": self.top(teacher).sum(1)}
+
+
+class PoolsLength(Sound):
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        mask = batch.inputs.texts[0].mask.unsqueeze(-1)
+        return {**super().record(teacher, batch), "pooled": (self.top(teacher) * mask).mean(1)}
+
+
+class FitsByChance(Sound):
+    def fit(self, observed: Iterable[tuple[Observed, Batch]]) -> None:
+        super().fit(observed)
+        self.centre = self.centre + 0.1 * torch.randn_like(self.centre)
+
+
+class SavesWhatItLearns(Sound):
+    def fit(self, observed: Iterable[tuple[Observed, Batch]]) -> None:
+        super().fit(observed)
+        self.register_buffer("spread", self.centre.abs())
+
+
+class FitsProjection(Sound):
+    def fit(self, observed: Iterable[tuple[Observed, Batch]]) -> None:
+        super().fit(observed)
+        for parameter in self.parameters():
+            nn.init.ones_(parameter)
+
+
 class ReadsUnasked(Sound):
     wants: ClassVar[frozenset[str]] = frozenset()
 
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        return {**super().record(teacher, batch), "states": teacher.features.tokens.half()}  # type: ignore[union-attr]
+
+
+class RecordsUnasked(Sound):
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        maps: Any = teacher.features.extra["attentions"]
+        return {**super().record(teacher, batch), "first": maps[-1][:, :, 0, 0]}
+
+
+class FitsUnasked(Sound):
+    def fit(self, observed: Iterable[tuple[Observed, Batch]]) -> None:
+        super().fit((seen, batch) for seen, batch in observed if seen.features.extra["attentions"])
+
+
+class WantsTooMuch(Sound):
+    wants: ClassVar[frozenset[str]] = frozenset({"layers", "attentions"})
+
 
 class CrossEntropyOfTeacher(Sound):
-    def logits(self, student: Observed, teacher: Observed) -> Tensor:
-        mine, goal = (self.log_softmax(seen.outputs["logits"].float()) for seen in (student, teacher))
-        return -goal.detach().exp() * mine
+    def logits(self, student: Observed, recorded: Mapping[str, Tensor]) -> Tensor:
+        mine, goal = (self.log_softmax(seen["logits"].float()) for seen in (student.outputs, recorded))
+        return -goal.exp() * mine
+
+
+class RoundsMore(Sound):
+    """To whole numbers, which is more than half precision does."""
+
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        found = super().record(teacher, batch)
+        return {**found, "states": found["states"].round()}
+
+
+class Leans(Sound):
+    """Is 0 where models are equal, and smaller still to one side of it."""
+
+    def compare(self, mine: Tensor, goal: Tensor, mask: Tensor) -> Tensor:
+        return super().compare(mine, goal, mask) + 0.1 * (mine - goal).sum(-1) * mask
 
 
 class Turned(Sound):
-    def forward(self, student: Observed, teacher: Observed, batch: Batch) -> Term:
-        term = super().forward(student, teacher, batch)
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
+        term = super().forward(student, recorded, batch, progress=progress)
         return Term(-term.sum, term.count)
 
 
-class PullsTeacher(Sound):
-    def layers(self, student: Observed, teacher: Observed, mask: Tensor) -> Tensor:
-        return self.compare(self.project(self.top(student).float()), self.top(teacher).float(), mask)
-
-
 class StudentCutOff(Sound):
-    def layers(self, student: Observed, teacher: Observed, mask: Tensor) -> Tensor:
-        return super().layers(student, teacher, mask).detach()
+    def layers(self, student: Observed, recorded: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+        return super().layers(student, recorded, mask).detach()
 
 
 class CountsOtherwise(Sound):
-    def forward(self, student: Observed, teacher: Observed, batch: Batch) -> Term:
-        return Term(super().forward(student, teacher, batch).sum, torch.tensor(float(len(batch))))
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
+        return Term(super().forward(student, recorded, batch).sum, torch.tensor(float(len(batch))))
+
+
+class EndsAtZero(Sound):
+    """Sharpens in the course of training, to a temperature of 0."""
+
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
+        term = super().forward(student, recorded, batch)
+        return Term(term.sum / (1 - torch.tensor(progress)), term.count)
+
+
+class CountsLater(Sound):
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
+        term = super().forward(student, recorded, batch)
+        return Term(term.sum, term.count * (1 + progress))
 
 
 class MeanOfBatch(Sound):
-    def forward(self, student: Observed, teacher: Observed, batch: Batch) -> Term:
-        term = super().forward(student, teacher, batch)
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
+        term = super().forward(student, recorded, batch)
         return Term(term.sum / len(batch), term.count)
 
 
 class WeighsPlaces(Sound):
-    def logits(self, student: Observed, teacher: Observed) -> Tensor:
-        found = super().logits(student, teacher)
+    def logits(self, student: Observed, recorded: Mapping[str, Tensor]) -> Tensor:
+        found = super().logits(student, recorded)
         return found * torch.linspace(1.5, 0.5, len(found), dtype=found.dtype)[:, None]
 
 
 class IgnoresMask(Sound):
     def compare(self, mine: Tensor, goal: Tensor, mask: Tensor) -> Tensor:
         return super().compare(mine, goal, torch.ones_like(mask))
+
+
+class TrustsPadding(Sound):
+    """Records zeros for padding and expects to read them again."""
+
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        found = super().record(teacher, batch)
+        return {**found, "states": found["states"] * batch.inputs.texts[0].mask.unsqueeze(-1)}
+
+    def compare(self, mine: Tensor, goal: Tensor, mask: Tensor) -> Tensor:
+        return (mine * mask.unsqueeze(-1) - goal).square().mean(-1)
 
 
 class DividesByLength(Sound):
@@ -140,16 +291,30 @@ class LogOfSoftmax(Sound):
 
 
 class SumsInHalf(Sound):
-    def forward(self, student: Observed, teacher: Observed, batch: Batch) -> Term:
-        term = super().forward(student, teacher, batch)
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
+        term = super().forward(student, recorded, batch)
         return Term(term.sum.to(student.outputs["logits"].dtype), term.count)
 
 
 class WritesIntoLogits(Sound):
-    def logits(self, student: Observed, teacher: Observed) -> Tensor:
+    def logits(self, student: Observed, recorded: Mapping[str, Tensor]) -> Tensor:
         with torch.no_grad():
             student.outputs["logits"].mul_(1.0001)
-        return super().logits(student, teacher)
+        return super().logits(student, recorded)
+
+
+class WritesIntoTeacher(Sound):
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        teacher.outputs["logits"].mul_(1.0001)
+        return super().record(teacher, batch)
+
+
+class WritesIntoRecord(Sound):
+    def logits(self, student: Observed, recorded: Mapping[str, Tensor]) -> Tensor:
+        recorded["logits"].mul_(1.0001)
+        return super().logits(student, recorded)
 
 
 class Warms(Sound):
@@ -157,9 +322,9 @@ class Warms(Sound):
 
     calls = 0
 
-    def logits(self, student: Observed, teacher: Observed) -> Tensor:
+    def logits(self, student: Observed, recorded: Mapping[str, Tensor]) -> Tensor:
         self.calls += 1
-        return super().logits(student, teacher) * self.calls
+        return super().logits(student, recorded) * self.calls
 
 
 class HoldsTensor(Sound):
@@ -176,15 +341,34 @@ class Clamped(Sound):
 
 
 BROKEN: dict[str, type[Distiller]] = {
+    "records-unnamed": RecordsUnnamed,
+    "names-unrecorded": NamesUnrecorded,
+    "records-maps": RecordsMaps,
+    "records-labels": RecordsLabels,
+    "records-too-much": RecordsTooMuch,
+    "records-means": RecordsMeans,
+    "centres-batch": CentresBatch,
+    "pools-padding": PoolsPadding,
+    "pools-length": PoolsLength,
+    "fits-by-chance": FitsByChance,
+    "saves-what-it-learns": SavesWhatItLearns,
+    "fits-projection": FitsProjection,
     "reads-unasked": ReadsUnasked,
+    "records-unasked": RecordsUnasked,
+    "fits-unasked": FitsUnasked,
+    "wants-too-much": WantsTooMuch,
     "cross-entropy-of-teacher": CrossEntropyOfTeacher,
+    "rounds-more": RoundsMore,
+    "leans": Leans,
     "turned": Turned,
-    "pulls-teacher": PullsTeacher,
     "student-cut-off": StudentCutOff,
     "counts-otherwise": CountsOtherwise,
+    "ends-at-zero": EndsAtZero,
+    "counts-later": CountsLater,
     "mean-of-batch": MeanOfBatch,
     "weighs-places": WeighsPlaces,
     "ignores-mask": IgnoresMask,
+    "trusts-padding": TrustsPadding,
     "divides-by-length": DividesByLength,
     "no-projection": NoProjection,
     "unused-projection": UnusedProjection,
@@ -193,6 +377,8 @@ BROKEN: dict[str, type[Distiller]] = {
     "log-of-softmax": LogOfSoftmax,
     "sums-in-half": SumsInHalf,
     "writes-into-logits": WritesIntoLogits,
+    "writes-into-teacher": WritesIntoTeacher,
+    "writes-into-record": WritesIntoRecord,
     "warms": Warms,
     "holds-tensor": HoldsTensor,
     "clamped": Clamped,
@@ -209,22 +395,54 @@ def broken(name: str) -> type[DistillerConformance]:
     return type("Broken", (SOUND,), {"name": f"{name}-distiller"})
 
 
-MUTANTS: dict[str, tuple[type[DistillerConformance], str]] = {
-    "it_reads_what_it_wants": (broken("reads-unasked"), "it fails where the features hold no extras: KeyError"),
-    "equal_models_give_zero": (broken("cross-entropy-of-teacher"), "where student and teacher are equal, the mean is"),
+Mutant = tuple[type[DistillerConformance], str]
+
+MUTANTS: dict[str, Mutant | list[Mutant]] = {
+    "what_is_recorded_belongs_to_rows": [
+        (broken("records-unnamed"), "'states' is recorded as [8, 5, 12], with three more tokens as [8, 8, 12]"),
+        (broken("names-unrecorded"), "per_token names 'scores', which is not recorded: logits, states, weights"),
+        (broken("records-maps"), "'maps' is in per_token, and recorded as [8, 5, 5] of 5 tokens, as [8, 8, 8] of 8"),
+        (broken("records-labels"), "'labels' is recorded in torch.int64"),
+        (broken("records-too-much"), "'logits' is recorded in torch.float16 with values that are not finite"),
+        (broken("records-means"), "'logits' is recorded as [4] for 8 rows"),
+    ],
+    "each_row_is_recorded_by_itself": (broken("centres-batch"), "'logits' of rows [0, 1, 2, 3] is another where"),
+    "padding_changes_no_record": [
+        (broken("pools-padding"), "'pooled' is another with other numbers where the mask is False"),
+        (broken("pools-length"), "'pooled' is another with three more tokens of padding"),
+    ],
+    "the_same_rows_teach_it_the_same": (broken("fits-by-chance"), "'weights' of the same rows is another after it"),
+    "what_it_learns_stays_out_of_what_is_saved": [
+        (broken("saves-what-it-learns"), "fitting adds spread to what is saved"),
+        (broken("fits-projection"), "fitting changes project.weight, which is trained with the student"),
+    ],
+    "it_reads_what_it_wants": [
+        (broken("reads-unasked"), "it fails where the features hold no extras: KeyError"),
+        (broken("records-unasked"), "it fails where the features hold layers: KeyError: 'attentions'"),
+        (broken("fits-unasked"), "it fails where the features hold layers: KeyError: 'attentions'"),
+        (broken("wants-too-much"), "it wants 'attentions', on which its sum does not depend"),
+    ],
+    "equal_models_give_zero": [
+        (broken("cross-entropy-of-teacher"), "where student and teacher are equal, the mean is"),
+        (broken("rounds-more"), "not 0 to 0.0001"),
+        (broken("leans"), "where student and teacher are equal, layers.2 gets a gradient of"),
+    ],
     "different_models_give_more": (broken("turned"), "where student and teacher are different, the sum is -"),
-    "no_gradient_reaches_the_teacher": (broken("pulls-teacher"), "reaches the teacher's layers.4"),
     "the_gradient_reaches_the_student": (
         broken("student-cut-off"),
         "the sum depends on the student's layers.2, but no gradient reaches it",
     ),
     "the_count_is_known_from_the_batch": (broken("counts-otherwise"), "but forward returns 1"),
+    "it_holds_from_the_first_step_to_the_last": [
+        (broken("ends-at-zero"), "the sum is inf when 100% of training is done"),
+        (broken("counts-later"), "instead of 35 at 50%"),
+    ],
     "any_split_adds_up": (broken("mean-of-batch"), "sums of parts of [4, 4] rows add up to"),
     "the_order_of_rows_changes_nothing": (broken("weighs-places"), "with the rows in another order"),
-    "what_lies_under_padding_changes_nothing": (
-        broken("ignores-mask"),
-        "other numbers where the mask is False change the sum",
-    ),
+    "what_lies_under_padding_changes_nothing": [
+        (broken("ignores-mask"), "other numbers where the mask is False change the sum"),
+        (broken("trusts-padding"), "other numbers of what was recorded where the mask is False change the sum"),
+    ],
     "more_padding_changes_nothing": (broken("divides-by-length"), "three more tokens of padding change the sum"),
     "other_sizes_are_bridged": (
         broken("no-projection"),
@@ -235,7 +453,11 @@ MUTANTS: dict[str, tuple[type[DistillerConformance], str]] = {
     "the_gradient_is_the_slope": (broken("wrong-slope"), "the gradient is not the slope of the sum"),
     "extremes_stay_finite": (broken("log-of-softmax"), "with values of 10000"),
     "bfloat16_is_summed_in_full": (broken("sums-in-half"), "the sum is of torch.bfloat16"),
-    "what_it_reads_stays_as_it_is": (broken("writes-into-logits"), "what was seen of the student is no longer"),
+    "what_it_reads_stays_as_it_is": [
+        (broken("writes-into-logits"), "what was seen of the student is no longer"),
+        (broken("writes-into-teacher"), "what was seen of the teacher is no longer"),
+        (broken("writes-into-record"), "what was recorded is no longer"),
+    ],
     "a_call_leaves_nothing_to_the_next": (broken("warms"), "the sum for one batch is"),
     "its_state_moves_with_it": (broken("holds-tensor"), "shares holds a tensor that is neither buffer nor parameter"),
     "the_student_learns": (broken("clamped"), "not below a tenth"),

@@ -37,17 +37,21 @@ def et_register_distillers(register):
 
 class Layers(Distiller):
     wants = frozenset({"layers"})
+    per_token = frozenset({"states"})
 
     def __init__(self, *, student, teacher, scale: float = 1.0):
         super().__init__()
         self.project = nn.Linear(student.backbone.hidden_size, teacher.backbone.hidden_size)
         self.scale = scale
 
+    def record(self, teacher, batch):
+        return {"states": teacher.features.extra["layers"][-1]}
+
     def count(self, batch):
         return batch.inputs.texts[0].mask.sum()
 
-    def forward(self, student, teacher, batch):
-        errors = self.project(student.features.extra["layers"][-1]) - teacher.features.extra["layers"][-1].detach()
+    def forward(self, student, recorded, batch, *, progress=0.0):
+        errors = self.project(student.features.extra["layers"][-1]) - recorded["states"]
         return Term(self.scale * (errors.square().mean(-1) * batch.inputs.texts[0].mask).sum(), self.count(batch))
 
 class Pictures(Layers):

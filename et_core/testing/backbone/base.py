@@ -121,7 +121,8 @@ class BackboneSuite(Conformance):
         backbone = build_backbone(self.name, self.options(), tokenizer=tokenizer, artifact=artifact)
         _stir(backbone)
         if needs is not None:
-            backbone.restrict(needs)
+            pairs = {"pairs"} if "texts" in backbone.accepts else set()
+            backbone.restrict(needs | pairs)
         return backbone.eval()
 
     def makers(self) -> list[InputMaker]:

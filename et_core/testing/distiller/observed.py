@@ -45,9 +45,24 @@ class Case:
     batch: Batch
     models: tuple[Model, Model]
 
-    def term(self) -> Term:
-        """What the distiller gives; CheckFailed where that is no term of a scalar sum and a scalar count."""
-        found = self.distiller(observed(self.student, self.batch), observed(self.teacher, self.batch), self.batch)
+    def record(self) -> Tensors:
+        """What the distiller keeps of the teacher; CheckFailed where that is anything but tensors by name."""
+        with torch.no_grad():
+            found = self.distiller.record(observed(self.teacher, self.batch), self.batch)
+        if not isinstance(found, Mapping):
+            raise CheckFailed(f"record returns a {type(found).__name__}, not tensors by name.")
+        for name, value in found.items():
+            if not isinstance(value, Tensor):
+                raise CheckFailed(f"what is recorded as {name!r} is a {type(value).__name__}, not a tensor.")
+        return dict(found)
+
+    def term(self, *, progress: float = 0.0, recorded: Tensors | None = None) -> Term:
+        """What the distiller gives for what it has *recorded*, by default of this case's teacher.
+
+        CheckFailed where that is no term of a scalar sum and a scalar count.
+        """
+        kept = self.record() if recorded is None else recorded
+        found = self.distiller(observed(self.student, self.batch), kept, self.batch, progress=progress)
         if not isinstance(found, Term):
             raise CheckFailed(f"forward returns a {type(found).__name__}, not a Term.")
         for what, value in (("sum", found.sum), ("count", found.count)):

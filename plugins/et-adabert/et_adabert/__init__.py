@@ -1,1 +1,1 @@
-"""Knowledge distillation for et: what a student learns from its teacher, more data to learn it on, and a student found."""
+"""Knowledge distillation for et: what a student learns of a teacher, more data to learn it on, a student found."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from et_core.interfaces import Batch
-from et_core.testing import DistillerConformance, PluginConformance
+from et_core.testing import BackboneConformance, DistillerConformance, PluginConformance
 
 
 class TestPlugin(PluginConformance):
@@ -94,3 +94,30 @@ class TestProbesOfSeveralLabels(SeveralLabels, TestProbes):
 
 class TestProbesOfNumbers(Numbers, TestProbes):
     config: ClassVar[Mapping[str, Any]] = {"weighting": "none", "layers": "last"}
+
+
+_SMALL: Mapping[str, Any] = {"embedding_size": 12, "hidden_size": 8, "max_positions": 64}
+_CELL = ["conv7(0) + dilated5(1)", "max3(0) + avg3(2)", "conv3(1) + skip(3)"]
+
+
+class TestAdaBert(BackboneConformance):
+    name = "adabert"
+    tokenizer = "bert-tiny-random@zoo"
+    config: ClassVar[Mapping[str, Any]] = {**_SMALL, "num_cells": 2, "cell": _CELL}
+
+
+class TestBagOfEmbeddings(BackboneConformance):
+    name = "adabert"
+    tokenizer = "bert-tiny-random@zoo"
+    config: ClassVar[Mapping[str, Any]] = {**_SMALL, "num_cells": 0}
+
+
+class TestSupernet(BackboneConformance):
+    name = "adabert-supernet"
+    tokenizer = "bert-tiny-random@zoo"
+    config: ClassVar[Mapping[str, Any]] = {**_SMALL, "max_cells": 3}
+    expected_failures: ClassVar[Mapping[str, str]] = {
+        "every_parameter_gets_a_gradient": "it runs the operations of one choice, and the others rest",
+        "blocks_are_its_layers_lowest_first": "it runs as many cells as were chosen, and the others rest",
+        "extras_are_as_features_says": "it has as many layers as were chosen",
+    }

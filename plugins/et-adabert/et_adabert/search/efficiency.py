@@ -97,10 +97,7 @@ class Efficiency(nn.Module):
 
     def __init__(self, model: Model, target: Target | None, *, length: int) -> None:
         super().__init__()
-        backbone = model.backbone
-        if not isinstance(backbone, Supernet):
-            raise TypeError("efficiency is that of a Supernet")
-        size = backbone.hidden_size
+        size = _supernet(model).hidden_size
         names = [] if target is None else sorted(target.limits)
         rows = [_costs_of(name, model, length=length) for name in names]
         self.register_buffer("relative", operation_costs(size), persistent=False)
@@ -124,9 +121,9 @@ class Efficiency(nn.Module):
 
 def _costs_of(name: str, model: Model, *, length: int) -> tuple[Tensor, Tensor]:
     """What a network costs without cells, what each cell costs besides its operations [2], and each operation [10]."""
-    backbone = model.backbone
+    backbone = _supernet(model)
     size = backbone.hidden_size
-    outside = parameters_of(model) - parameters_of(backbone.stack)  # type: ignore[arg-type]
+    outside = parameters_of(model) - sum(part.numel() for part in backbone.of_the_search())
     if name == "params":
         return torch.tensor([float(outside), float(NODES)]), operation_sizes(size)
     device = next(model.parameters()).device
@@ -135,9 +132,15 @@ def _costs_of(name: str, model: Model, *, length: int) -> tuple[Tensor, Tensor]:
 
 def _bare_ms(model: Model, *, length: int) -> float:
     """The latency of *model* without its cells."""
-    backbone = model.backbone
-    cells, backbone.stack = backbone.stack, nn.ModuleList()  # type: ignore[assignment]
+    backbone = _supernet(model)
+    cells, backbone.stack = backbone.stack, nn.ModuleList()
     try:
         return latency_ms(model, length=length)
     finally:
-        backbone.stack = cells  # type: ignore[assignment]
+        backbone.stack = cells
+
+
+def _supernet(model: Model) -> Supernet:
+    if not isinstance(model.backbone, Supernet):
+        raise TypeError("efficiency is that of a Supernet")
+    return model.backbone

@@ -84,6 +84,12 @@ class AdaBertSearch(Distillation):
                 f"the objective adabert-search searches in adabert-supernet@init, not in {model.backbone.family!r}. "
                 "Let et distill call it: model=adabert@init."
             )
+        for lesson in lessons:
+            if lesson.distiller.recorded_layers:
+                raise ConfigError(
+                    f"distill.terms.{lesson.name} teaches a student of a fixed depth, and a search has none yet. "
+                    "Use vanilla-kd and probes, or say model.cell and model.num_cells."
+                )
         self._apps, self._tokenizer = apps, tokenizer
         self._beta, self._temperature, self._all_edges = efficiency, temperature, edges == "all"
         self._optimisation = (architecture_lr, architecture_weight_decay)

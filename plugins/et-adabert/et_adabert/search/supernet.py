@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -69,7 +70,9 @@ class Supernet(CellBackbone):
         """*num_cells* fixes how many cells there are, so that only the cell is searched; else up to *max_cells*."""
 
         num_cells: Annotated[int, Field(ge=1, le=MOST_CELLS)] | None = None
-        max_cells: Annotated[int, Field(ge=1, le=MOST_CELLS)] = MOST_CELLS
+        max_cells: Annotated[int, Field(ge=1, le=MOST_CELLS)] | None = None
+
+    defaults: ClassVar[Mapping[str, Any]] = {**CellBackbone.defaults, "max_cells": MOST_CELLS}
 
     def __init__(self, sizes: Any, *, vocab_size: int, pad_id: int) -> None:
         cells = sizes.num_cells or sizes.max_cells
@@ -85,6 +88,10 @@ class Supernet(CellBackbone):
     @classmethod
     def of(cls, sizes: Any, *, vocab_size: int, pad_id: int) -> Self:
         return cls(sizes, vocab_size=vocab_size, pad_id=pad_id)
+
+    def of_the_search(self) -> list[nn.Parameter]:
+        """The parameters of which a derived network has none or few: those of all cells, and the scores."""
+        return [*self.stack.parameters(), self.operation_scores, self.depth_scores]
 
     def choice(self) -> Chosen:
         """What would be derived of the scores as they are."""
@@ -104,9 +111,11 @@ class Supernet(CellBackbone):
     def derive(self, chosen: Chosen, derived: AdaBert) -> None:
         """Let *derived*, a network of the *chosen* architecture, share the weights that were searched with."""
         derived.embeddings = self.embeddings
-        derived.pooling.hidden = self.pooling.hidden
-        with torch.no_grad():
-            derived.pooling.attention.copy_(self.pooling.attention[: chosen.depth + 1])
+        derived.alignment = self.alignment
+        if self.pooling is not None and derived.pooling is not None:
+            derived.pooling.hidden = self.pooling.hidden
+            if self.pooling.attention is not None and derived.pooling.attention is not None:
+                derived.pooling.attention.data.copy_(self.pooling.attention[: chosen.depth + 1])
         edges = [pair for node in chosen.nodes for pair in node]
         for cell, source in zip(derived.stack, self.stack, strict=False):
             cell.attention = source.attention

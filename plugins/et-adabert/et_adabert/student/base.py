@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from et_adabert.student.inheritance import inherited_embeddings
-from et_adabert.student.network import Embeddings, LayerPooling
+from et_adabert.student.network import Embeddings, LayerPooling, PairAlignment
 from et_core.errors import ArtifactError, ConfigError
 from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Model, Text, Tokenizer
 
@@ -63,6 +63,7 @@ class CellBackbone(Backbone):
         "max_positions": 512,
         "dropout": 0.1,
         "embeddings": "teacher",
+        "pairs": "aligned",
     }
     """The options of fresh weights that a user leaves out."""
 
@@ -71,7 +72,8 @@ class CellBackbone(Backbone):
         """Sizes and the rate of dropout; None keeps the checkpoint's value, or the default of fresh weights.
 
         *embedding_size* is the width of a word's vector, *hidden_size* that of the cells. Fresh *embeddings* begin as
-        those of the teacher, reduced to their principal components, or "random".
+        those of the teacher, reduced to their principal components, or "random". *pairs* says how two texts meet:
+        "aligned" compares each token with those of the other text, "plain" is the paper's, by place alone.
         """
 
         embedding_size: Size | None = None
@@ -79,6 +81,7 @@ class CellBackbone(Backbone):
         max_positions: Size | None = None
         dropout: Rate | None = None
         embeddings: Literal["teacher", "random"] | None = None
+        pairs: Literal["aligned", "plain"] | None = None
 
     def __init__(self, sizes: Any, *, vocab_size: int, pad_id: int, depth: int) -> None:
         """*sizes* are options without a None where ``defaults`` has a value; *depth* is the most cells there are."""
@@ -95,7 +98,8 @@ class CellBackbone(Backbone):
             pad_id=pad_id,
             dropout=sizes.dropout,
         )
-        self.pooling = LayerPooling(depth + 1, sizes.hidden_size)
+        self.alignment: PairAlignment | None = PairAlignment(sizes.hidden_size) if sizes.pairs == "aligned" else None
+        self.pooling: LayerPooling | None = LayerPooling(depth + 1, sizes.hidden_size)
 
     @abstractmethod
     def cells(self, first: Tensor, second: Tensor, mask: Tensor | None) -> list[Tensor]:
@@ -141,8 +145,11 @@ class CellBackbone(Backbone):
             ((first, mask),) = texts
             second = states = first
         else:
-            length = max(states.shape[-1] for states, _ in texts)
-            (first, one), (second, other) = (_lengthened(part, length) for part in texts)
+            (first, one), (second, other) = texts
+            if self.alignment is not None:
+                first, second = self.alignment(first, second, (one, other))
+            length = max(first.shape[-1], second.shape[-1])
+            first, one, second, other = (_lengthened(part, length) for part in (first, one, second, other))
             mask = torch.maximum(one, other)
             states = first + second
         # On a GPU the question whether there is padding would have to be waited for.
@@ -152,7 +159,7 @@ class CellBackbone(Backbone):
     def features(self, layers: Layers, *, want: frozenset[str]) -> Features:
         """What a head sees of *layers*."""
         extra = {"layers": tuple(states.transpose(1, 2) for states in layers.states)} if "layers" in want else {}
-        pooled = self.pooling(layers.states, layers.mask)
+        pooled = None if self.pooling is None else self.pooling(layers.states, layers.mask)
         mask = layers.mask[:, 0] > 0
         return Features(layers.states[-1].transpose(1, 2), mask, pooled, extra)
 
@@ -166,12 +173,19 @@ class CellBackbone(Backbone):
                 self.embeddings.words.weight[: len(found)].copy_(found)
                 self.embeddings.words.weight[self._pad_id].zero_()
 
+    def restrict(self, needs: frozenset[str]) -> None:
+        if "pairs" not in needs:
+            self.alignment = None
+        if "pooled" not in needs:
+            self.pooling = None
+
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         return {
             "model_type": self.model_type,
             "vocab_size": self.embeddings.words.num_embeddings,
             "pad_token_id": self._pad_id,
             **dataclasses.asdict(self.sizes),
+            "pairs": "plain" if self.alignment is None else "aligned",
         }
 
     def _embed(self, text: Text) -> tuple[Tensor, Tensor]:
@@ -200,10 +214,8 @@ class CellBackbone(Backbone):
                 tensor.copy_(stored[name])
 
 
-def _lengthened(part: tuple[Tensor, Tensor], length: int) -> tuple[Tensor, Tensor]:
-    states, mask = part
-    more = (0, length - states.shape[-1])
-    return functional.pad(states, more), functional.pad(mask, more)
+def _lengthened(part: Tensor, length: int) -> Tensor:
+    return functional.pad(part, (0, length - part.shape[-1]))
 
 
 def _check_stored(options: Any, stored: Mapping[str, Any], ref: str) -> None:

@@ -9,6 +9,8 @@ from torch.nn import functional
 from et_adabert.student.cell import NODES, Cell
 from et_adabert.student.operations import make_operation
 
+_SHARPNESS = 10.0
+
 
 class Embeddings(nn.Module):
     """Word and position embeddings, a linear layer to the width of the cells, and layer normalisation."""
@@ -57,6 +59,40 @@ class CellNetwork(nn.Module):
         return weighed(self.attention, states[-NODES:])
 
 
+class PairAlignment(nn.Module):
+    """Lets each token of a pair's texts be compared with what is nearest to it in the other text.
+
+    A token e is put beside its aligned a, the mean of the other text's tokens weighed by attention: the states are
+    ReLU(W [e; a; |e - a|; e * a]), as in ESIM (Chen et al. 2017, eq. 11 to 15). Attention is the softmax of cosines,
+    sharpened by a learned factor: embeddings that a teacher left begin with words of like meaning near each other. The
+    paper has nothing of the kind; its two texts meet by place alone.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
+        nn.init.eye_(self.key.weight)
+        self.sharpness = nn.Parameter(torch.tensor(_SHARPNESS))
+        self.compare = nn.Linear(4 * hidden_size, hidden_size)
+
+    def forward(self, first: Tensor, second: Tensor, masks: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The compared states of both texts [B, H, L1] and [B, H, L2], 0 at padding; *masks* are [B, 1, L]."""
+        one, other = (functional.normalize(self.key(text.transpose(1, 2)), dim=-1) for text in (first, second))
+        scores = self.sharpness * one @ other.transpose(1, 2)
+        return self._compared(first, second, scores, masks), self._compared(
+            second, first, scores.transpose(1, 2), masks[::-1]
+        )
+
+    def _compared(self, own: Tensor, other: Tensor, scores: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """*scores* are [B, L of own, L of other]."""
+        mine, theirs = masks
+        weights = scores.masked_fill(theirs == 0, torch.finfo(scores.dtype).min).softmax(-1)
+        aligned = weights @ other.transpose(1, 2)
+        states = own.transpose(1, 2)
+        joined = torch.cat((states, aligned, (states - aligned).abs(), states * aligned), -1)
+        return functional.relu(self.compare(joined)).transpose(1, 2) * mine
+
+
 class LayerPooling(nn.Module):
     """One vector of all layers: what each says of a text, weighed by learned attention, and a hidden layer with tanh.
 
@@ -66,7 +102,7 @@ class LayerPooling(nn.Module):
 
     def __init__(self, layers: int, hidden_size: int) -> None:
         super().__init__()
-        self.attention = nn.Parameter(torch.zeros(layers))
+        self.attention = nn.Parameter(torch.zeros(layers)) if layers > 1 else None
         self.hidden = nn.Linear(2 * hidden_size, hidden_size)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -77,7 +113,8 @@ class LayerPooling(nn.Module):
             torch.cat(((states * mask).sum(-1) / count, states.masked_fill(hidden, -torch.inf).amax(-1)), -1)
             for states in layers
         ]
-        pooled: Tensor = torch.tanh(self.hidden(weighed(self.attention[: len(layers)], said)))
+        joined = said[0] if self.attention is None else weighed(self.attention[: len(layers)], said)
+        pooled: Tensor = torch.tanh(self.hidden(joined))
         return pooled
 
 

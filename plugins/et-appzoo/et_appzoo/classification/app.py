@@ -77,6 +77,10 @@ class Classification(LabelledApp):
         self.labels.fit(self._watch_pairs(rows))
         self.weights()
 
+    @property
+    def reads_pairs(self) -> bool:
+        return self._pairs
+
     def state(self) -> dict[str, Any]:
         return {"labels": self.labels.state(), "thresholds": self._tuned, "pairs": self._pairs}
 

@@ -119,6 +119,10 @@ class Matching(LabelledApp):
         return (*own, "ranking") if self._ranks else own
 
     @property
+    def reads_pairs(self) -> bool:
+        return True
+
+    @property
     def text_roles(self) -> tuple[str, ...]:
         return ("text", "text_pair")
 
