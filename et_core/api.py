@@ -172,7 +172,7 @@ def write_reports(outcome: Outcome) -> None:
     write_report(data, outcome.folder.report)
     write_card(data, outcome.folder.card)
     results = {
-        "metrics": {"dev": outcome.metrics} if outcome.metrics else {},
+        "metrics": _metrics(outcome),
         "epochs": round(position.step / outcome.plan.steps_per_epoch, 4),
         "steps": position.step,
         "best_step": position.best_step,
@@ -205,6 +205,10 @@ def _report_data(outcome: Outcome) -> ReportData:
         "device": outcome.device,
         "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
     }
+    if parts.teaching is not None:
+        facts["teacher"] = ", ".join(map(str, parts.teaching.teachers))
+        if parts.teaching.more_rows is not None:
+            facts["training rows"] += f", {len(parts.teaching.more_rows):,} of them new"
     notes = list(outcome.notes)
     if outcome.skipped_total:
         notes.append(f"rows left out: {outcome.skipped_total}, listed in {outcome.folder.skipped_file.name}")
@@ -216,10 +220,10 @@ def _report_data(outcome: Outcome) -> ReportData:
         app=config.app.name.rpartition("/")[2],
         model=str(parts.artifact.ref),
         task_line=parts.app.describe(),
-        command=f"et train {outcome.folder.config_file} output=NEW_FOLDER",
+        command=f"et {'distill' if parts.teaching else 'train'} {outcome.folder.config_file} output=NEW_FOLDER",
         facts=facts,
         config=to_dict(config),
-        metrics={"dev": outcome.metrics} if outcome.metrics else {},
+        metrics=_metrics(outcome),
         history=outcome.folder.read_metrics(),
         figures=[*outcome.figures, *shown],
         notes=notes,
@@ -228,6 +232,15 @@ def _report_data(outcome: Outcome) -> ReportData:
         best_step=position.best_step,
         pipeline_tag=parts.app.pipeline_tag,
     )
+
+
+def _metrics(outcome: Outcome) -> dict[str, dict[str, float]]:
+    """The metrics on dev: of the model, and for comparison of its teachers."""
+    if not outcome.metrics:
+        return {}
+    alone = len(outcome.teachers) == 1
+    teachers = {"teacher" if alone else f"teacher {name}": metrics for name, metrics in outcome.teachers.items()}
+    return {"dev": outcome.metrics, **teachers}
 
 
 def _usage(path: Path, model: Model, app: App) -> dict[str, str]:

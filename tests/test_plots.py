@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from et_core.report import metrics_table
+from et_core.report.axes import log_ticks, ticks
 from et_core.report.data import series
-from et_core.report.plots import smooth, thin, ticks
+from et_core.report.plots import smooth, thin
 from et_core.report.tables import number
 
 
@@ -39,6 +40,20 @@ def test_ticks_are_round() -> None:
     assert ticks(0, 1, count=4) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert ticks(0, 2e-5, count=4) == [0.0, 5e-6, 1e-5, 1.5e-5, 2e-5]
     assert ticks(-3, 12_000, count=4) == [0.0, 5000.0, 10_000.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [
+        (0.9, 11.0, [1.0, 2.0, 5.0, 10.0]),
+        (0.008, 0.09, [0.01, 0.02, 0.05]),
+        (0.9, 110.0, [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
+        (0.5, 3000.0, [1.0, 10.0, 100.0, 1000.0]),
+        (2e-9, 3e9, [1e-8, 1e-4, 1.0, 1e4, 1e8]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_round_and_few(low: float, high: float, found: list[float]) -> None:
+    assert log_ticks(low, high) == found
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from et_core.interfaces.figures import Bars, Examples, Figure, Matrix, Scatter
+from et_core.interfaces.figures import Bars, Examples, Figure, Front, Graph, Matrix, Point, Scatter
 from et_core.report import ReportData, write_report
 
 HOSTILE = "<script>alert('x')</script><img src=//evil.example onerror=alert(1)>\"'&"
@@ -91,6 +91,9 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
         Bars(HOSTILE, {HOSTILE: 0.5}),
         Scatter(HOSTILE, HOSTILE, HOSTILE, [(0.0, 1.0)]),
         Examples(HOSTILE, [HOSTILE], [[HOSTILE], [HOSTILE * 50]], note=HOSTILE),
+        Graph(HOSTILE, [HOSTILE, HOSTILE], [(0, 1, HOSTILE)], note=HOSTILE),
+        Graph(HOSTILE, [HOSTILE, HOSTILE], [(0, 1, HOSTILE)] * 99, note=HOSTILE),
+        Front(HOSTILE, HOSTILE, HOSTILE, [Point(HOSTILE, 1.0, 1.0, HOSTILE, chosen=True)], note=HOSTILE),
     ]
     found = page(
         tmp_path,
@@ -98,7 +101,11 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
         facts={HOSTILE: HOSTILE},
         config={HOSTILE: HOSTILE},
         metrics={HOSTILE: {HOSTILE: 1.0}, "dev": dict.fromkeys([*"abcdef", HOSTILE], 0.1)},
-        history=[*HISTORY, {"step": 40, f"{HOSTILE}/{HOSTILE}": 0.5, f"loss/{HOSTILE}": 2.0}],
+        history=[
+            *HISTORY,
+            {"step": 40, f"{HOSTILE}/{HOSTILE}": 0.5, f"loss/{HOSTILE}": 2.0},
+            *({"step": step, "loss": 0.4, f"read/{HOSTILE}": 0.5} for step in (50, 60)),
+        ],
         figures=figures,
         notes=[HOSTILE],
     )
@@ -230,6 +237,8 @@ def test_values_that_are_not_finite_are_named_and_leave_a_gap(tmp_path: Path) ->
                 Matrix("a", ["one"], [[0]]),
                 Scatter("b", "x", "y", [(float("nan"), 1.0)]),
                 Bars("c", {"d": float("nan")}),
+                Graph("e", [], []),
+                Front("f", "x", "y", [Point("g", float("nan"), 1.0, "h")]),
             ]
         },
         {"facts": {}, "config": {}, "notes": [], "usage": {}, "command": "", "model_license": None, "best_step": None},

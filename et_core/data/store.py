@@ -33,17 +33,20 @@ class ExampleStore:
         self.starts = np.flatnonzero(np.diff(self._rows, prepend=-1))
         """The position of each row's first example: as many as there are rows."""
 
-        self._beside: tuple[ExampleStore, ...] = ()
+        self._beside: tuple[tuple[ExampleStore, tuple[str, ...]], ...] = ()
 
-    def beside(self, other: ExampleStore) -> ExampleStore:
-        """These examples with the targets that *other* has for the same rows; DataError where its rows are others."""
+    def beside(self, other: ExampleStore, *, leave_out: tuple[str, ...] = ()) -> ExampleStore:
+        """These examples with the targets that *other* has for the same rows; DataError where its rows are others.
+
+        Targets whose names begin with one of *leave_out* are not taken.
+        """
         if not np.array_equal(self._rows, other._rows):
             raise DataError(
                 f"{len(self)} examples of {len(self.starts)} rows cannot be joined with {len(other)} of "
                 f"{len(other.starts)}."
             )
         joined = copy.copy(self)
-        joined._beside = (*self._beside, other)
+        joined._beside = (*self._beside, (other, leave_out))
         return joined
 
     def __len__(self) -> int:
@@ -56,8 +59,10 @@ class ExampleStore:
         example = self._chunks[chunk][index - int(self._starts[chunk])]
         if not self._beside:
             return example
-        more = [other[index].targets for other in self._beside]
-        targets = {name: value for some in (example.targets, *more) for name, value in some.items()}
+        targets = dict(example.targets)
+        for other, leave_out in self._beside:
+            found = other[index].targets
+            targets.update({name: value for name, value in found.items() if not name.startswith(leave_out)})
         return Example(example.inputs, targets, example.row, example.extra)
 
     @property

@@ -62,14 +62,11 @@ def ticks(low: float, high: float, *, count: int) -> list[float]:
 
 def log_ticks(low: float, high: float) -> list[float]:
     """Round numbers between *low* and *high*, evenly spread over a logarithmic scale that spans a factor of 10."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    found: list[float] = []
-    for every, digits in ((1, (1, 2, 5)), *((every, (1,)) for every in range(1, last - first + 1))):
-        exact = [float(f"{digit}e{power}") for power in range(first, last + 1) if power % every == 0 for digit in digits]
-        found = [value for value in exact if low <= value <= high]
-        if len(found) <= _LOG_TICKS:
-            break
-    return found
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    finest = [[float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]]
+    coarser = [[float(f"1e{power}") for power in powers if power % every == 0] for every in range(1, len(powers) + 1)]
+    inside = [[value for value in values if low <= value <= high] for values in (*finest, *coarser)]
+    return next(values for values in inside if len(values) <= _LOG_TICKS)
 
 
 def grid(axes: Axes, *, first: str = "") -> Markup:

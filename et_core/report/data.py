@@ -28,7 +28,9 @@ class ReportData:
     metrics: Mapping[str, Mapping[str, float]]
     """Split, then name, then value; the main metric of a split comes first."""
     history: Sequence[Mapping[str, Any]]
-    """The lines of metrics.jsonl. Evaluations have keys like ``dev/accuracy``, terms of the loss ``loss/NAME``."""
+    """The lines of metrics.jsonl. Evaluations have keys like ``dev/accuracy``; lines of training have ``loss/NAME`` for
+    the terms of the loss, and other ``GROUP/NAME`` for what the objective logs beside it.
+    """
     figures: Sequence[Figure]
     notes: Sequence[str] = ()
     model_license: str | None = None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup
@@ -15,19 +16,19 @@ from et_core.report.svg import Drawing, picture, short, shortened, tag, text_wid
 from et_core.report.tables import number
 
 _MARKS = (
-    "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0Z",
-    "M-4-4h8v8h-8Z",
-    "M0-5.2L5 4H-5Z",
-    "M0-5.5L5.5 0L0 5.5L-5.5 0Z",
-    "M0 5.2L5-4H-5Z",
-    "M-1.8-5h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2Z",
+    "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0Z",
+    "M-4.5-4.5h9v9h-9Z",
+    "M0-6L5.8 4.6H-5.8Z",
+    "M0-6.3L6.3 0L0 6.3L-6.3 0Z",
+    "M0 6L5.8-4.6H-5.8Z",
+    "M-2-6h4v4h4v4h-4v4h-4v-4h-4v-4h4Z",
 )
+"""Shapes around 0, of about one area, in the order of groups."""
+
 _COLORS = 6
 _RING = 9
 _LOG_FROM = 10.0
 _CALLOUT = 30
-# A phone shows the drawing smaller by about this factor, and its letters as large as ever.
-_SHRUNK = 1.5
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,13 @@ class FrontRow:
 
 @dataclass(frozen=True)
 class FrontChart:
-    """*keys* are what the marks of the drawing mean; *log* says that x has a logarithmic scale."""
+    """*keys* are what the marks of the drawing mean, *chosen* the labels of the points that have a ring, and *log* says
+    that x has a logarithmic scale.
+    """
 
     drawing: Drawing
     keys: tuple[tuple[Markup, str], ...]
+    chosen: str
     log: bool
     rows: tuple[FrontRow, ...]
 
@@ -59,28 +63,27 @@ def front_chart(figure: Front, *, size: tuple[int, int]) -> FrontChart | None:
     if not points:
         return None
     front, chosen = unbeaten(points), [point for point in points if point.chosen]
+    on_front = set(front)
     marks = _marks(points)
     axes = _fitted(points, size)
-    shown = _thinned(points, [*front, *chosen])
-    # What matters most is drawn last, on top of the rest.
-    shown.sort(key=lambda point: (point.chosen, point in front))
+    shown = _thinned(points, {*front, *chosen})
     parts = [grid(axes), tag("path", d=_steps(axes, front), class_="steps")]
-    parts += [_marked(axes, point, marks[point.group], figure, beaten=point not in front) for point in shown]
+    parts += [_marked(axes, point, marks[point.group], figure, beaten=point not in on_front) for point in shown]
     for point in chosen:
-        parts += [_ring(axes.px(point.x), axes.py(point.y)), _callout(axes, point, shown)]
+        parts += [_ring(axes.px(point.x), axes.py(point.y)), _callout(axes, point, shown, front)]
     label = f"{figure.title}: {len(points):,} points, {len(front):,} of them on the front"
     return FrontChart(
         Drawing(picture(parts, size=size, label=label), _remarks(len(figure.points), len(points), len(shown))),
         _keys(marks, chosen=bool(chosen)),
+        ", ".join(point.label for point in chosen),
         axes.log,
-        tuple(_row(point, marks[point.group], on_front=point in front) for point in _listed(front, chosen)),
+        tuple(_row(point, marks[point.group], on_front=point in on_front) for point in _listed(front, chosen)),
     )
 
 
 def unbeaten(points: Sequence[Point]) -> list[Point]:
-    """The Pareto front, by x: the points that no other equals or beats in both x and y, and beats in one.
-
-    A smaller x and a larger y are better.
+    """The Pareto front, by x, where a smaller x and a larger y are better: the points that no other beats in one of
+    both without being beaten in the other. Equal points beat neither.
     """
     found: list[Point] = []
     for point in sorted(points, key=lambda point: (point.x, -point.y)):
@@ -105,11 +108,12 @@ def _fitted(points: Sequence[Point], size: tuple[int, int]) -> Axes:
     return fit_axes(size, x=(10**low, 10**high) if log else (low, high), y=widen(y.min(), y.max(), share=0.1), log=log)
 
 
-def _thinned(points: Sequence[Point], kept: Sequence[Point]) -> list[Point]:
-    """*kept*, and of the other *points* as many as a drawing bears."""
+def _thinned(points: Sequence[Point], kept: set[Point]) -> list[Point]:
+    """As many of *points* as a drawing bears, and all that are *kept*: these come last, on top of the others."""
     others = [point for point in points if point not in kept]
     places = np.linspace(0, len(others) - 1, min(len(others), MAX_POINTS)).astype(int)
-    return [*(others[place] for place in places), *dict.fromkeys(kept)]
+    last = sorted((point for point in points if point in kept), key=lambda point: point.chosen)
+    return [*(others[place] for place in places), *last]
 
 
 def _steps(axes: Axes, front: Sequence[Point]) -> str:
@@ -131,31 +135,32 @@ def _ring(x: float, y: float) -> Markup:
     return tag("circle", cx=x, cy=y, r=_RING, class_="chosen")
 
 
-def _callout(axes: Axes, point: Point, points: Sequence[Point]) -> Markup:
-    """The label of *point*, beside it on the side where it fits and covers the fewest *points*."""
+def _callout(axes: Axes, point: Point, points: Sequence[Point], front: Sequence[Point]) -> Markup:
+    """The label of *point*, beside it on the side where it fits and covers the least."""
     text = shortened(point.label, limit=_CALLOUT)
-    x, y, width = axes.px(point.x), axes.py(point.y), _SHRUNK * text_width(text)
-    places = [(axes.px(other.x), axes.py(other.y)) for other in points if other != point]
+    x, y, width = axes.px(point.x), axes.py(point.y), text_width(text)
+    marks = [(axes.px(other.x), axes.py(other.y)) for other in points if other != point]
+    corners = [(axes.px(other.x), axes.py(other.y)) for other in front]
+    rises = [(b[0], (a[1], b[1])) for a, b in pairwise([(corners[0][0], axes.height), *corners])]
 
     def trouble(anchor: str, baseline: float) -> tuple[float, int]:
         left = {"start": x, "middle": x - width / 2, "end": x - width}[anchor]
-        top, bottom = baseline - 12 * _SHRUNK, baseline + 4 * _SHRUNK
-        outside = max(0.0, -left, left + width - axes.width, -top, bottom - axes.height + BOTTOM)
-        return outside, sum(left - 5 < a < left + width + 5 and top - 5 < b < bottom + 5 for a, b in places)
+        right, top, bottom = left + width, baseline - 12, baseline + 4
+        outside = max(0.0, axes.left - left, right - axes.width, -top, bottom - axes.height + BOTTOM)
+        covered = sum(left - 6 < a < right + 6 and top - 6 < b < bottom + 6 for a, b in marks)
+        crossed = sum(left < a < right and low > top and high < bottom for a, (low, high) in rises)
+        return outside, 2 * covered + crossed
 
-    sides = [(anchor, baseline) for baseline in (y - 15, y + 26) for anchor in ("start", "end", "middle")]
+    sides = [(anchor, baseline) for baseline in (y - 15, y + 24) for anchor in ("end", "start", "middle")]
     anchor, baseline = min(sides, key=lambda side: trouble(*side))
     return tag("text", text, x=x, y=baseline, text_anchor=anchor, class_="callout")
 
 
-def _remarks(all_: int, finite: int, shown: int) -> tuple[str, ...]:
-    missing = all_ - finite
-    found = []
-    if missing:
-        found.append(f"{missing:,} of {all_:,} points {'has' if missing == 1 else 'have'} no finite x or y.")
-    if shown < finite:
-        found.append(f"{shown:,} of {finite:,} points are drawn.")
-    return tuple(found)
+def _remarks(given: int, finite: int, shown: int) -> tuple[str, ...]:
+    left_out = given - finite
+    verb = "is" if left_out == 1 else "are"
+    found = [f"{left_out:,} of {given:,} points without a finite x or y {verb} left out."] if left_out else []
+    return (*found, f"{shown:,} of {finite:,} points are drawn.") if shown < finite else tuple(found)
 
 
 def _keys(marks: Mapping[str, Markup], *, chosen: bool) -> tuple[tuple[Markup, str], ...]:
@@ -165,7 +170,7 @@ def _keys(marks: Mapping[str, Markup], *, chosen: bool) -> tuple[tuple[Markup, s
 
 
 def _key(mark: Markup) -> Markup:
-    return tag("svg", mark, viewBox="-11 -11 22 22", aria_hidden="true", class_="key-mark")
+    return tag("svg", mark, viewBox="-10 -10 20 20", aria_hidden="true", class_="key-mark")
 
 
 def _listed(front: Sequence[Point], chosen: Sequence[Point]) -> list[Point]:

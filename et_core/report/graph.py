@@ -115,9 +115,7 @@ def _bend(way: _Way, start: tuple[float, float], end: tuple[float, float]) -> st
 def _tip(way: _Way, route: Route) -> str:
     along, across = route.stops[-1]
     base = along - _TIP
-    return (
-        f"M{way.point(along, across)}L{way.point(base, across - _HALF_TIP)}L{way.point(base, across + _HALF_TIP)}Z"
-    )
+    return f"M{way.point(along, across)}L{way.point(base, across - _HALF_TIP)}L{way.point(base, across + _HALF_TIP)}Z"
 
 
 def _boxed(way: _Way, spot: Spot, text: str, *, class_: str, radius: int) -> list[Markup]:

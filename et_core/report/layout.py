@@ -96,8 +96,8 @@ class _Network:
         for low, high, least in apart:
             middles[high] = max(middles[high], middles[low] + least)
         shown = [(item, rank) for rank in range(self.ranks) for item in self.items(rank)]
-        found: Floats = middles - min((middles[item] - self.size(item, rank).across / 2 for item, rank in shown), default=0)
-        return found
+        top = min((middles[item] - self.size(item, rank).across / 2 for item, rank in shown), default=0.0)
+        return np.array(middles - top)
 
     def _apart(self, order: Sequence[int]) -> list[tuple[int, int, float]]:
         """(item, next item in some rank, least distance of their middles), in an order in which they can be kept."""
@@ -217,7 +217,7 @@ def _straightened(count: int, bends: Sequence[tuple[int, int]], apart: Sequence[
         for (a, b), weight in zip(bends, weights, strict=True):
             system[[a, b], [a, b]] += weight
             system[[a, b], [b, a]] -= weight
-        middles = _kept_apart(np.linalg.inv(system), apart)
+        middles = _kept_apart(np.linalg.inv(system).astype(np.float64), apart)
         weights = np.array([1.0 / np.hypot(middles[a] - middles[b], 1.0) for a, b in bends])
     return middles
 

@@ -174,5 +174,3 @@ def _strips(axes: Axes, lines: Sequence[Line]) -> Markup:
             width = axes.px(right) - axes.px(left)
             parts.append(tag("rect", tip, x=axes.px(left), width=width, y=TOP, height=axes.height - BOTTOM - TOP))
     return tag("g", *parts, class_="strips")
-
-

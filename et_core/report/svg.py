@@ -8,8 +8,8 @@ from markupsafe import Markup, escape
 
 from et_core.report.data import clean
 
-# Of the page's small letters; widths are of the widest of its fonts, so that text in another has room to spare.
-_CHARACTER, _BROAD, _FULL = 7.3, 10.5, 12.5
+# In the small letters of the page, of the widest of its fonts: text in another has room to spare.
+_CHARACTER, _SLIM, _BROAD, _FULL = 7.7, 4.8, 11.0, 12.5
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,6 @@ def shortened(text: str, *, limit: int) -> str:
 def _character(letter: str) -> float:
     if unicodedata.east_asian_width(letter) in "WF":
         return _FULL
+    if letter in " ijltfr.,:;'|!()[]-":
+        return _SLIM
     return _BROAD if letter.isupper() or letter in "mwMW@%—…" else _CHARACTER

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from et_core.config import ComponentConfig, RunConfig, check_value
-from et_core.data import ReadOptions, Rows, cached_file, open_rows
+from et_core.data import ExampleStore, ReadOptions, Rows, cached_file, open_rows
 from et_core.errors import ConfigError
-from et_core.interfaces import App, Augmenter, Row, Strategy, Texts, build_augmenter, check_options
+from et_core.interfaces import App, Augmenter, Role, Row, Strategy, Texts, build_augmenter, check_options
 from et_core.registry import registry
 from et_core.training.encoding import code_fingerprint
+from et_core.training.recordings import OUTPUTS
 from et_core.training.teachers import Teacher
 
 _CHUNK = 2000
@@ -32,8 +33,8 @@ def check_augment(config: RunConfig) -> None:
         check_options("augmenters", component, where=_where(name), given=_GIVEN)
 
 
-def augmented(config: RunConfig, teacher: Teacher, app: App, rows: Rows, strategy: Strategy) -> Rows | None:
-    """The new rows of *rows* that ``distill.augment`` asks for, labelled by *teacher*; None where it asks for none.
+def new_rows(config: RunConfig, teacher: Teacher, app: App, rows: Rows, strategy: Strategy) -> Rows | None:
+    """The new rows of *rows* that ``distill.augment`` asks for, without labels; None where it asks for none.
 
     Each copy of a row that differs from it and from its other copies is a row. They are the same for the same seed.
     """
@@ -48,23 +49,58 @@ def augmented(config: RunConfig, teacher: Teacher, app: App, rows: Rows, strateg
         "seed": config.train.seed,
         "code": [code_fingerprint(part) for part in (*classes, type(app))],
     }
-
-    def write(path: Path) -> None:
-        made = _Made(config, teacher, app, wanted)
-        with path.open("w", encoding="utf-8") as file:
-            for row in made(rows):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    if not strategy.is_main:
-        strategy.barrier()
-    path = cached_file("augmented", ".jsonl", key, write, is_whole=Path.is_file)
-    if strategy.is_main:
-        strategy.barrier()
+    made = _Made(config, teacher, app, wanted)
+    path = _kept("augmented", key, lambda: made(rows), strategy)
     if path.stat().st_size == 0:
         raise ConfigError(
             f"distill.augment makes no new row of {rows.description}: no copy differs. Leave it out, or raise its rate."
         )
+    return open_rows(str(path), ReadOptions(), roles=_without_targets(app), need_targets=False)
+
+
+def labelled(rows: Rows, app: App, recorded: ExampleStore, key: Mapping[str, Any], strategy: Strategy) -> Rows:
+    """The new *rows* with the labels that *app* reads off its teacher's outputs, which are *recorded* under *key*.
+
+    ConfigError where predictions of the app say no labels.
+    """
+
+    def label() -> Iterator[dict[str, Any]]:
+        source = enumerate(rows)
+        while chunk := list(islice(source, _CHUNK)):
+            examples = recorded.take(index for index, _ in chunk)
+            outputs = {
+                name.removeprefix(OUTPUTS): np.stack([example.targets[name] for example in examples])
+                for name in examples[0].targets
+                if name.startswith(OUTPUTS)
+            }
+            for (_, row), prediction in zip(chunk, app.decode(outputs, examples), strict=True):
+                try:
+                    yield {**row, **app.target_of(prediction)}
+                except TypeError as error:
+                    raise ConfigError(f"distill.augment: {error}. Leave it out.") from error
+
+    path = _kept("labelled", {"rows": rows.fingerprint(), "recorded": key, "app": app.state()}, label, strategy)
     return open_rows(str(path), ReadOptions(), roles=app.roles, need_targets=True)
+
+
+def _kept(folder: str, key: Any, make: Callable[[], Iterator[Mapping[str, Any]]], strategy: Strategy) -> Path:
+    """The jsonl file of what *make* gives, written once by the main process, for which the others wait."""
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            for row in make():
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    if not strategy.is_main:
+        strategy.barrier()
+    path = cached_file(folder, ".jsonl", key, write, is_whole=Path.is_file)
+    if strategy.is_main:
+        strategy.barrier()
+    return path
+
+
+def _without_targets(app: App) -> dict[str, Role]:
+    return {name: role for name, role in app.roles.items() if not role.target}
 
 
 class _Made:
@@ -73,7 +109,6 @@ class _Made:
     def __init__(
         self, config: RunConfig, teacher: Teacher, app: App, wanted: Sequence[tuple[int, ComponentConfig]]
     ) -> None:
-        self._teacher = teacher
         self._app = app
         self._seed = config.train.seed
         self._augmenters: list[tuple[int, Augmenter]] = [
@@ -88,18 +123,14 @@ class _Made:
 
     def __call__(self, rows: Rows) -> Iterator[dict[str, Any]]:
         source = iter(rows)
-        number = 0
-        while chunk := list(islice(source, _CHUNK)):
-            new = list(self._new(chunk, number))
-            number += 1
-            for row, prediction in zip(new, self._teacher.run.predict(new) if new else (), strict=True):
-                try:
-                    yield {**row, **self._app.target_of(prediction)}
-                except TypeError as error:
-                    raise ConfigError(f"distill.augment: {error}. Leave it out.") from error
+        for number in count():
+            chunk = list(islice(source, _CHUNK))
+            if not chunk:
+                return
+            yield from self._new(chunk, number)
 
     def _new(self, chunk: Sequence[Row], number: int) -> Iterator[dict[str, Any]]:
-        """The new rows of a chunk, without targets, those of a row one after another."""
+        """The new rows of a chunk, those of a row one after another."""
         roles = self._app.text_roles
         texts: list[Texts] = [tuple(row[role] for role in roles if role in row) for row in chunk]
         seen = [{own} for own in texts]
@@ -112,12 +143,10 @@ class _Made:
                         seen[index].add(new)
                         made[index].append(new)
         for row, found in zip(chunk, made, strict=True):
+            own = [role for role in roles if role in row]
+            kept = {name: value for name, value in row.items() if not self._app.roles[name].target}
             for new in found:
-                yield {**self._others(row), **dict(zip((role for role in roles if role in row), new, strict=True))}
-
-    def _others(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What a row has besides texts and targets, such as its domain."""
-        return {name: value for name, value in row.items() if not self._app.roles[name].target}
+                yield {**kept, **dict(zip(own, new, strict=True))}
 
 
 def _augmenter(name: str, options: Mapping[str, Any]) -> tuple[int, ComponentConfig]:

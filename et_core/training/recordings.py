@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from et_core.interfaces import Batch, Example, Model, Observed, Strategy
 from et_core.training.distillation import Lesson
 from et_core.training.encoding import code_fingerprint
 from et_core.training.teachers import Teacher
+
+OUTPUTS = "outputs/"
+"""What the names of the teacher's own outputs begin with, where they are recorded too, to read labels off them."""
 
 _ALWAYS = frozenset({"tokens", "pooled"})
 _WINDOW = 256
@@ -64,14 +68,13 @@ class Recordings:
             "fit": [fit_rows.fingerprint(), seed] if fits else None,
         }
 
-    def beside(self, store: ExampleStore, rows: Rows) -> ExampleStore:
-        """*store*, which holds *rows* as the student reads them, with what is recorded of the teacher on each.
+    def beside(self, store: ExampleStore, rows: Rows, recorded: ExampleStore) -> ExampleStore:
+        """*store*, which holds *rows* as the student reads them, with what is *recorded* of the teacher on each.
 
         ConfigError where teacher and student do not cut the rows in the same way.
         """
-        recorded = self._recorded(rows)
         try:
-            joined = store.beside(recorded)
+            joined = store.beside(recorded, leave_out=(OUTPUTS,))
         except DataError as error:
             raise ConfigError(
                 f"the teacher in {self._teacher.run.path} reads {rows.description} in other pieces than the student: "
@@ -80,22 +83,27 @@ class Recordings:
         self._check_tokens(store, recorded)
         return joined
 
-    def _recorded(self, rows: Rows) -> ExampleStore:
-        key = {**self._key, "rows": rows.fingerprint()}
+    def key(self, rows: Rows, *, outputs: bool = False) -> dict[str, Any]:
+        """All that what is recorded on *rows* depends on, as JSON values."""
+        return {**self._key, "rows": rows.fingerprint(), "outputs": outputs}
+
+    def of(self, rows: Rows, *, outputs: bool = False) -> ExampleStore:
+        """What is recorded of the teacher on each of *rows*, which need no labels; with *outputs* its own too."""
+        key = self.key(rows, outputs=outputs)
         if not self._strategy.is_main:
             self._strategy.barrier()
-            return cached_store(key, lambda: self._build(rows))
-        store = cached_store(key, lambda: self._build(rows))
+            return cached_store(key, lambda: self._build(rows, outputs))
+        store = cached_store(key, lambda: self._build(rows, outputs))
         self._strategy.barrier()
         return store
 
-    def _build(self, rows: Rows) -> Iterator[list[Example]]:
+    def _build(self, rows: Rows, outputs: bool) -> Iterator[list[Example]]:
         self._fit()
         engine = Engine(
             self._model(),
             pad_id=self._teacher.tokenizer.pad_id,
             device=self._strategy.device,
-            outputs=self._record,
+            outputs=self._record_all if outputs else self._record,
             context=autocast(self._precision, self._strategy.device),
         )
         for chunk in self._encoded(rows):
@@ -121,12 +129,18 @@ class Recordings:
         ]
 
     def _record(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        seen = self._observe(model, batch)
+        return self._recorded(self._observe(model, batch), batch)
+
+    def _recorded(self, seen: Observed, batch: Batch) -> dict[str, Tensor]:
         return {
             f"{lesson.name}/{name}": tensor
             for lesson in self._lessons
             for name, tensor in lesson.distiller.record(seen, batch).items()
         }
+
+    def _record_all(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        seen = self._observe(model, batch)
+        return {**self._recorded(seen, batch), **{f"{OUTPUTS}{name}": part for name, part in seen.outputs.items()}}
 
     def _observe(self, model: Model, batch: Batch) -> Observed:
         features = model.features(batch, want=self._want)

@@ -62,6 +62,9 @@ class Outcome:
     plan: Plan
     metrics: dict[str, float]
     evaluation: Evaluation | None
+    teachers: dict[str, dict[str, float]]
+    """The metrics of each teacher on dev, by its name."""
+
     skipped: list[SkippedRow]
     skipped_total: int
     notes: list[str]
@@ -193,6 +196,7 @@ class _Run:
             plan=self._plan or self._make_plan(),
             metrics=metrics,
             evaluation=evaluation,
+            teachers=self._teachers(),
             skipped=[skipped for source in rows for skipped in source.skipped],
             skipped_total=sum(source.skipped_total for source in rows),
             notes=self._notes,
@@ -201,6 +205,10 @@ class _Run:
             device=str(self._strategy.device),
             seconds=seconds,
         )
+
+    def _teachers(self) -> dict[str, dict[str, float]]:
+        teaching, dev = self._parts.teaching, self._parts.dev_rows
+        return {} if teaching is None or dev is None else teaching.metrics(dev, self._metrics)
 
     def _speed_up(self, objective: Objective) -> None:
         use_fast_dropout(objective)

@@ -106,12 +106,14 @@ def search_config(config: RunConfig) -> RunConfig | None:
     settings = {"train.keep_best": None} | {
         f"train.{key}": value for key, value in flatten(config.search.train).items()
     }
-    found = load_config(to_dict(config), settings).config
     name = search.objective if config.search.name == "auto" else config.search.name
-    found.objective = ObjectiveConfig(name=name, options=dict(config.search.options))
-    found.search = SearchConfig()
-    found.model.ref, found.model.family = f"{search.family.rpartition('/')[2]}@init", search.family
-    return found
+    return replace(
+        config,
+        model=replace(config.model, ref=f"{search.family.rpartition('/')[2]}@init", family=search.family),
+        objective=ObjectiveConfig(name=name, options=dict(config.search.options)),
+        train=load_config({"train": to_dict(config)["train"]}, settings).config.train,
+        search=SearchConfig(),
+    )
 
 
 def _qualify_names(config: RunConfig) -> None:
@@ -212,15 +214,14 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     teaching = Teaching(config, app, train_rows, strategy) if config.distill.teachers else None
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
     encoder = Encoder(config, app, tokenizer, backbone=backbone, encoding=encoding, strategy=strategy)
-    more_rows = None if teaching is None else teaching.more_rows
-    stores = {rows: encoder(rows) for rows in (train_rows, dev_rows, more_rows) if rows is not None}
+    stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}
     for rows, store in stores.items():
         if not len(store):
             raise DataError(f"{rows.description} has no usable rows.")
     model = build_model(backbone, {"main": app})
     if teaching is not None:
         teaching.begin(model, tokenizer, is_fresh=not artifact.weights)
-        stores[train_rows] = teaching.taught(stores)
+        stores[train_rows] = teaching.taught(stores[train_rows], encoder)
     bundle = ModelBundle(
         model=model,
         tokenizer=tokenizer,

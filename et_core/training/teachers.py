@@ -39,6 +39,9 @@ class Teacher:
     def tokenizer(self) -> Tokenizer:
         return self.run.bundle.tokenizer
 
+    def __str__(self) -> str:
+        return f"{self.run.path} ({_parameters(self.model) / 1e6:.1f} M parameters)"
+
     @cached_property
     def digest(self) -> str:
         """A hash of its model folder."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from et_core.config import RunConfig
 from et_core.data import ExampleStore, JoinedStore, Rows
 from et_core.interfaces import App, Model, Strategy, Tokenizer
-from et_core.training.augmentation import augmented
+from et_core.training.augmentation import labelled, new_rows
 from et_core.training.distillation import Lesson
 from et_core.training.recordings import Recordings
 from et_core.training.teachers import Teacher, check_size, check_teacher, make_lessons, open_teachers
@@ -24,9 +24,10 @@ class Teaching:
         self.teachers: list[Teacher] = open_teachers(config)
         for teacher in self.teachers:
             check_teacher(teacher, app)
-        self.more_rows: Rows | None = augmented(config, self.teachers[0], app, train_rows, strategy)
-        """New training rows, where the config asks for augmentation."""
+        self.more_rows = new_rows(config, self.teachers[0], app, train_rows, strategy)
+        """New training rows without labels, where the config asks for augmentation."""
 
+        self._app = app
         self._recordings: list[Recordings] = []
         self.lessons: list[Lesson] = []
 
@@ -54,16 +55,26 @@ class Teaching:
             for teacher, lessons in by_teacher.items()
         ]
 
-    def taught(self, stores: Mapping[Rows, ExampleStore]) -> ExampleStore:
-        """The training rows and the new ones, of *stores*, with what is recorded of all teachers."""
-        found = []
-        for rows in (self._train_rows, self.more_rows):
-            if rows is not None:
-                store = stores[rows]
-                for recordings in self._recordings:
-                    store = recordings.beside(store, rows)
-                found.append(store)
-        return found[0] if len(found) == 1 else JoinedStore(found)
+    def taught(self, store: ExampleStore, encode: Callable[[Rows], ExampleStore]) -> ExampleStore:
+        """The training rows, which are in *store*, and the new ones, with what is recorded of all teachers.
+
+        New rows are labelled by the first teacher: what it says is read off what is recorded of it.
+        """
+        old = store
+        for recordings in self._recordings:
+            old = recordings.beside(old, self._train_rows, recordings.of(self._train_rows))
+        if self.more_rows is None:
+            return old
+        rows, first = self.more_rows, self._recordings[0]
+        recorded = [
+            recordings.of(rows, outputs=recordings is first)  # the teacher runs once for both
+            for recordings in self._recordings
+        ]
+        new_labelled = labelled(rows, self.teachers[0].app, recorded[0], first.key(rows, outputs=True), self._strategy)
+        new = encode(new_labelled)
+        for recordings, found in zip(self._recordings, recorded, strict=True):
+            new = recordings.beside(new, rows, found)
+        return JoinedStore([old, new])
 
     def check_size(self, student: Model) -> None:
         """ConfigError where *student*, as it will be saved, is larger than a teacher."""
