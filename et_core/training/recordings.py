@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,12 +20,14 @@ from et_core.training.distillation import Lesson
 from et_core.training.encoding import code_fingerprint
 from et_core.training.teachers import Teacher
 
+log = logging.getLogger("et")
 OUTPUTS = "outputs/"
 """What the names of the teacher's own outputs begin with, where they are recorded too, to read labels off them."""
 
 _ALWAYS = frozenset({"tokens", "pooled"})
+_TELL_SECONDS = 15.0
 _WINDOW = 256
-"""Rows whose recordings are held in memory at a time: states of each token are large."""
+"""Rows of which something is held for each token at a time; of others as many as are encoded together."""
 
 
 class Recordings:
@@ -106,12 +110,19 @@ class Recordings:
             outputs=self._record_all if outputs else self._record,
             context=autocast(self._precision, self._strategy.device),
         )
+        seen, told = 0, time.monotonic()
+        log.info("the teacher in %s reads %s rows, once", self._teacher.run.path, f"{len(rows):,}")
         for chunk in self._encoded(rows):
+            window = _WINDOW if self._per_token else max(1, len(chunk))
             yield [
                 example
-                for start in range(0, len(chunk), _WINDOW)
-                for example in self._examples(engine, chunk[start : start + _WINDOW])
+                for start in range(0, len(chunk), window)
+                for example in self._examples(engine, chunk[start : start + window])
             ]
+            seen += len(chunk)
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                log.info("the teacher has read %s of %s rows", f"{seen:,}", f"{len(rows):,}")
 
     def _examples(self, engine: Engine, examples: Sequence[Example]) -> list[Example]:
         arrays = engine(examples)

@@ -1,4 +1,4 @@
-"""Train and be killed at a chosen moment: ``python -m tests.seams.kills CONFIG.json FOLDER KILL_AT [--resume]``.
+"""Be killed at a chosen moment: ``python -m tests.seams.kills CONFIG.json FOLDER KILL_AT [--resume] [--distill]``.
 
 An event is an optimiser step, an fsync, or a change of names in a folder: whatever a run does that lasts. SIGKILL comes
 in place of the event number KILL_AT, counted from 1; 0 lets the run end, and writes its events to FOLDER.events.
@@ -59,7 +59,8 @@ def main() -> None:
         return step(loop, index, *rest)
 
     Loop._step = counted_step  # type: ignore[method-assign]
-    api.train(config, {"output": str(folder)}, resume="--resume" in sys.argv, progress=False)
+    run = api.distill if "--distill" in sys.argv else api.train
+    run(config, {"output": str(folder)}, resume="--resume" in sys.argv, progress=False)
     folder.with_name(f"{folder.name}.events").write_text(json.dumps(events.seen))
 
 

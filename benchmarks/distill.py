@@ -1,0 +1,320 @@
+"""Distillation: a fine-tuned MiniLM as the teacher, and the students that et makes of it.
+
+A row of the table is a student on a data set: quality, size, FLOPs, latency, seconds of search and of training. Each
+run is a process of its own, resumed where it was stopped; runs lie under --work, the figures of finished ones in
+--output. Quality is that of the dev file for SST-2, STS-B and CoLA; MRPC and AG News have a test file, which is looked
+at once, at the end, and a tenth of train as dev.
+
+    python benchmarks/distill.py [--tasks sst2 mrpc ...] [--students teacher bag ...] [--seeds 42] [--limit ROWS]
+    python benchmarks/distill.py --speed     # latencies of BERT-base, the teachers and the students kept, in turn
+    python benchmarks/distill.py --table     # what is kept, as a table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from _peer import measure_apart
+
+ROOT = Path(__file__).resolve().parents[1]
+LENGTH = 128
+BATCHES = (1, 32)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The example config of its teacher, the file that is reported on, its metrics, the deciding one first."""
+
+    config: str
+    train: str
+    report_on: str
+    metrics: tuple[str, ...]
+    epochs: float
+    """Passes of a student over the rows, new ones included."""
+
+    augment: Mapping[str, Any]
+
+
+SINGLE = {
+    "embedding-neighbours": {"copies": 1},
+    "random-deletion": {"copies": 1},
+    "span-mixing": {"copies": 1},
+}
+MORE = {"embedding-neighbours": {"copies": 4}, "random-deletion": {"copies": 2}, "span-mixing": {"copies": 2}}
+TASKS = {
+    "sst2": Task("sst2.yaml", "glue/SST-2/train.tsv", "glue/SST-2/dev.tsv", ("accuracy",), 3, SINGLE),
+    "mrpc": Task("mrpc.yaml", "glue/MRPC/train.tsv", "glue/MRPC/dev.tsv", ("f1", "accuracy"), 10, MORE),
+    "stsb": Task("stsb.yaml", "glue/STS-B/train.tsv", "glue/STS-B/dev.tsv", ("pearson", "spearman"), 10, MORE),
+    "cola": Task("cola.yaml", "glue/CoLA/train.tsv", "glue/CoLA/dev.tsv", ("mcc", "accuracy"), 10, MORE),
+    "agnews": Task("agnews.yaml", "agnews/train.tsv", "agnews/test.tsv", ("accuracy", "macro-f1"), 5, MORE),
+}
+
+BERT = {"ref": "bert@init", "num_layers": 3, "hidden_size": 192, "num_heads": 12, "intermediate_size": 768}
+KD = {"vanilla-kd": 0.8}
+LEARNED = {**KD, "probes": {"weight": 0.4, "pooling": "mean"}}
+STUDENTS: dict[str, dict[str, Any]] = {
+    "bag": {"model": {"ref": "adabert@init", "num_cells": 0}, "distill": {"terms": KD}},
+    "random": {"model": {"ref": "adabert@init", "num_cells": 2, "cell": "random"}, "distill": {"terms": LEARNED}},
+    "vanilla-kd": {"model": BERT, "distill": {"terms": {"vanilla-kd": 0.8}}},
+    "pkd": {"model": BERT, "distill": {"terms": {"vanilla-kd": 0.8, "pkd": {"weight": 10.0, "layers": [2, 4]}}}},
+    "probes": {"model": BERT, "distill": {"terms": {"vanilla-kd": 0.8, "probes": 0.8}}},
+    "adabert": {"model": {"ref": "adabert@init"}, "distill": {"terms": LEARNED}},
+    "adabert-da": {"model": {"ref": "adabert@init"}, "distill": {"terms": LEARNED}, "augmented": True},
+    "bag-da": {"model": {"ref": "adabert@init", "num_cells": 0}, "distill": {"terms": KD}, "augmented": True},
+    "random-da": {
+        "model": {"ref": "adabert@init", "num_cells": 2, "cell": "random"},
+        "distill": {"terms": LEARNED},
+        "augmented": True,
+    },
+}
+SEARCH = {"target": {"speedup": 9}, "train": {"epochs": 3}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--students", nargs="+", choices=["teacher", *STUDENTS], default=["teacher", *STUDENTS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42])
+    parser.add_argument("--limit", type=int, help="so many training rows, for ablations")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data")
+    parser.add_argument("--work", type=Path, default=Path("runs/distill"))
+    parser.add_argument("--output", type=Path, default=ROOT / "docs/distillation.jsonl")
+    parser.add_argument("--speed", action="store_true", help="only the latencies of what is kept")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--table", action="store_true", help="only print what is kept")
+    parser.add_argument("--one", nargs=3, metavar=("STUDENT", "TASK", "SEED"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        student, task, seed = arguments.one
+        print(json.dumps(measure(arguments, student, task, int(seed))))
+    elif arguments.speed:
+        compare_speed(arguments)
+    elif not arguments.table:
+        for task in arguments.tasks:
+            for student in arguments.students:
+                for seed in arguments.seeds:
+                    keep(arguments, task, student, seed)
+    if not arguments.one:
+        print_table(read(arguments.output))
+
+
+def keep(arguments: argparse.Namespace, task: str, student: str, seed: int) -> None:
+    """Measure one run and add it to the output, unless it is there."""
+    key = {"task": task, "student": student, "seed": seed, "limit": arguments.limit}
+    if any(key.items() <= row.items() for row in read(arguments.output)):
+        return
+    options = ["--data", str(arguments.data), "--work", str(arguments.work)]
+    options += ["--limit", str(arguments.limit)] if arguments.limit else []
+    row = {**key, **measure_apart(__file__, "--one", student, task, str(seed), *options, quiet=False)}
+    with arguments.output.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    print(row, flush=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def measure(arguments: argparse.Namespace, student: str, task: str, seed: int) -> dict[str, Any]:
+    """Train one student, or its teacher, and look at the file that is reported on."""
+    run = train(arguments, student, task, seed)
+    found = run.evaluate(str(arguments.data / TASKS[task].report_on))
+    results = run.results
+    searched = run.path / "search" / "results.json"
+    search = json.loads(searched.read_text("utf-8")) if searched.exists() else None
+    return {
+        **{name: round(found[name], 4) for name in TASKS[task].metrics},
+        "parameters": results["parameters"],
+        "disk_mb": round((run.folder.model / "model.safetensors").stat().st_size / 1e6, 1),
+        "flops": flops(run.bundle.model, texts_of(run)),
+        "search_seconds": round(search["total_seconds"]) if search else None,
+        "train_seconds": round(results["total_seconds"]),
+        "cell": run.bundle.model.backbone.config({}).get("cell"),
+        "num_cells": run.bundle.model.backbone.config({}).get("num_cells"),
+        "notes": [*(search["notes"] if search else []), *results["notes"]],
+    }
+
+
+def train(arguments: argparse.Namespace, student: str, task: str, seed: int) -> Any:
+    """The finished run of a student, or of the teacher of a seed, gone on with where there is a part of it."""
+    import et_core as et
+    from et_core.config import load_config
+
+    overrides, folder = settings(arguments, task, seed), arguments.work
+    name = f"{task}{f'-{arguments.limit}' if arguments.limit else ''}"
+    path = folder / f"{name}-{student}-{seed}"
+    teacher = folder / f"{task}-teacher-{seed}"
+    config = ROOT / "examples" / TASKS[task].config
+    if isinstance(load_config(config).config.data.dev, str):
+        overrides["data.dev"] = str(arguments.data / TASKS[task].report_on)
+    if student == "teacher":
+        return et.train(config, {**overrides, "output": str(teacher)}, resume=teacher.exists(), progress=False)
+    spec = STUDENTS[student]
+    distill = {"teacher": f"{teacher.resolve()}@local", "labels": 0.2, **spec["distill"]}
+    if spec.get("augmented"):
+        distill["augment"] = TASKS[task].augment
+    model = dict(spec["model"])
+    if model.get("cell") == "random":
+        model["cell_seed"] = seed
+    overrides |= {"output": str(path), "model": model, "distill": distill, "data.limit": arguments.limit}
+    overrides |= {"train.epochs": TASKS[task].epochs, "train.batch_size": 128, "train.lr": 1e-3}
+    overrides |= {"train.eval_every": "epoch", "train.precision": "fp32"}
+    if model["ref"] == "adabert@init" and "num_cells" not in model:
+        overrides["search"] = SEARCH
+    return et.distill(config, overrides, resume=path.exists(), progress=True)
+
+
+def settings(arguments: argparse.Namespace, task: str, seed: int) -> dict[str, Any]:
+    return {
+        "data.train": str(arguments.data / TASKS[task].train),
+        "train.seed": seed,
+        "metrics": [f"et-appzoo/{name}" for name in TASKS[task].metrics],
+    }
+
+
+def texts_of(run: Any) -> int:
+    """How many texts a row of its model's inputs has: two for a pair that is read as two."""
+    reads_two = "text" not in run.bundle.model.backbone.accepts
+    return 2 if reads_two and run.bundle.apps["main"].reads_pairs else 1
+
+
+def batch_of(rows: int, texts: int) -> Any:
+    import torch
+
+    from et_core.interfaces import Batch, Inputs, Text
+
+    ids = torch.full((rows, LENGTH), 2023)
+    text = Text(ids, torch.ones_like(ids, dtype=torch.bool))
+    return Batch(Inputs((text,) * texts), {}, torch.arange(rows))
+
+
+def flops(model: Any, texts: int) -> int:
+    """Floating-point operations for one row of LENGTH tokens a text, as torch counts products."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(batch_of(1, texts))
+    return int(counter.get_total_flops())
+
+
+def compare_speed(arguments: argparse.Namespace) -> None:
+    """Latencies in eager fp32 of each kept student beside BERT-base and its teacher, in turn, the medians of rounds."""
+    done = {(row["task"], row["student"]) for row in read(arguments.output) if row["student"] == "speed"}
+    for row in read(arguments.output):
+        if row["task"] in arguments.tasks and row["student"] in arguments.students and row["limit"] is None:
+            key = (row["task"], f"speed of {row['student']}")
+            if key not in done and row["seed"] == arguments.seeds[0]:
+                done.add(key)
+                found = measure_speed(arguments, row)
+                line = {"task": row["task"], "student": key[1], "seed": row["seed"], "limit": None, **found}
+                with arguments.output.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(line, flush=True)
+
+
+def measure_speed(arguments: argparse.Namespace, row: Mapping[str, Any]) -> dict[str, Any]:
+    import et_core as et
+
+    run = et.load(arguments.work / f"{row['task']}-{row['student']}-{row['seed']}", precision="fp32")
+    teacher = et.load(arguments.work / f"{row['task']}-teacher-{row['seed']}", precision="fp32")
+    models = {"student": run.bundle.model, "teacher": teacher.bundle.model, "bert-base": bert_base()}
+    texts = {"student": texts_of(run), "teacher": 1, "bert-base": 1}
+    found: dict[str, Any] = {}
+    for rows in BATCHES:
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for _ in range(arguments.rounds):
+            for name, model in models.items():
+                times[name].append(milliseconds(model.eval(), [batch_of(rows, texts[name])]))
+        found |= {f"{name}_ms_{rows}": round(statistics.median(values), 3) for name, values in times.items()}
+    for rows in BATCHES:
+        for name, owner in (("student", run), ("teacher", teacher)):
+            batches = list(real_batches(arguments, owner, row["task"], rows))
+            found[f"{name}_ms_{rows}_own_length"] = round(milliseconds(owner.bundle.model.eval(), batches), 3)
+    return found
+
+
+def real_batches(arguments: argparse.Namespace, run: Any, task: str, rows: int) -> Iterator[Any]:
+    """Batches of the first 256 rows of the file that is reported on, in their order."""
+    from et_core.data import ReadOptions, collate, open_rows
+
+    data = run.config.data
+    source = open_rows(
+        str(arguments.data / TASKS[task].report_on),
+        ReadOptions.of(data),
+        roles=run.bundle.apps["main"].roles,
+        need_targets=True,
+    )
+    examples = run.encode(source.take(range(256)))
+    for start in range(0, len(examples), rows):
+        yield collate(examples[start : start + rows], pad_id=run.bundle.tokenizer.pad_id)
+
+
+def milliseconds(model: Any, batches: list[Any]) -> float:
+    """The mean time of a batch, once the model is warm; of one batch, the median of several calls."""
+    import torch
+
+    with torch.inference_mode():
+        model(batches[0])
+        times = []
+        for batch in batches if len(batches) > 1 else batches * 7:
+            start = time.perf_counter()
+            model(batch)
+            times.append(1000 * (time.perf_counter() - start))
+    return statistics.mean(times) if len(batches) > 1 else statistics.median(times)
+
+
+def bert_base() -> Any:
+    """BERT-base with a classifier and random weights: its speed does not depend on them."""
+    from et_core.data import PretrainedTokenizer
+    from et_core.interfaces import Model, build_backbone
+    from et_core.sources import resolve
+
+    tokenizer = PretrainedTokenizer.load(resolve("minilm-l6-en@zoo").tokenizer)
+    backbone = build_backbone("bert", {}, tokenizer=tokenizer)
+    head = backbone.native_head("sequence-classification", num_outputs=2)
+    return Model(backbone, {"main": head})
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    print(
+        "\n| task | student | rows | metric | parameters | MB | FLOPs | ms (1) | ms (32) | search s | train s |\n"
+        "|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    speeds = {(row["task"], row["student"].removeprefix("speed of ")): row for row in rows if "student_ms_1" in row}
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        if "student_ms_1" not in row:
+            groups.setdefault((row["task"], row["student"], row["limit"]), []).append(row)
+    for (task, student, limit), runs in groups.items():
+        quality = " / ".join(spread([run[name] for run in runs]) for name in TASKS[task].metrics)
+        speed = speeds.get((task, student), {})
+        sizes = (
+            f"{mean(runs, 'parameters') / 1e6:.2f} M",
+            f"{mean(runs, 'disk_mb'):.1f}",
+            f"{mean(runs, 'flops') / 1e9:.2f} G",
+        )
+        times = [speed.get(f"student_ms_{rows}", "") for rows in BATCHES]
+        seconds = [f"{mean(runs, name):.0f}" for name in ("search_seconds", "train_seconds")]
+        cells = [task, student, limit or "all", quality, *sizes, *times, *seconds]
+        print(f"| {' | '.join(map(str, cells))} |")
+
+
+def spread(values: list[float]) -> str:
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{deviation}"
+
+
+def mean(runs: list[dict[str, Any]], name: str) -> float:
+    return statistics.mean(run[name] or 0 for run in runs)
+
+
+if __name__ == "__main__":
+    main()
