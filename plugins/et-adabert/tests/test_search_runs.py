@@ -1,0 +1,165 @@
+"""Searches through et distill, on a few made-up rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import et_core as et
+from et_adabert.search.candidates import Candidate, collapse, pick
+from et_adabert.search.efficiency import Target
+from et_adabert.search.scores import Chosen
+from et_adabert.student.cell import Cell
+from et_core.errors import ConfigError
+from et_core.inference import Run
+
+ROWS = [
+    {"text": f"a {word} film, number {number}", "label": label}
+    for number in range(20)
+    for word, label in (("good", "pos"), ("fine", "pos"), ("bad", "neg"), ("poor", "neg"))
+]
+TRAIN = {"epochs": 1, "batch_size": 16, "lr": 1e-3, "precision": "fp32"}
+BASE: Mapping[str, Any] = {"app": "classification", "data": {"train": ROWS, "dev": 0.2}, "train": TRAIN}
+MODEL = {"ref": "adabert@init", "embedding_size": 16, "hidden_size": 16}
+SEARCH = {"max_cells": 3}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "teacher"
+    et.train({**BASE, "model": "bert-tiny-random@zoo"}, {"output": str(path)}, progress=False)
+    return path
+
+
+def values(teacher: Path, **more: Any) -> dict[str, Any]:
+    terms = {"vanilla-kd": 0.4, "probes": {"weight": 0.4, "pooling": "mean"}}
+    distill = {"teacher": f"{teacher}@local", "terms": terms, "labels": 0.2}
+    search = {"sampled": 2, "length": 16, "train": {"epochs": 2}}
+    return {**BASE, "model": MODEL, "distill": distill, "search": search, **more}
+
+
+@pytest.fixture(scope="module")
+def student(teacher: Path) -> Run:
+    return et.distill(values(teacher), {"output": str(teacher.parent / "student")}, progress=False)
+
+
+def test_the_student_is_what_the_search_found(student: Run) -> None:
+    searched = et.load(student.path / "search")
+    found = searched.bundle.model.backbone.options
+    assert student.bundle.model.backbone.options == found
+    assert Cell.read(found["cell"]).written() == found["cell"]
+    assert 1 <= found["num_cells"] <= 8
+    assert student.config.model.options["cell"] == found["cell"]
+    assert len(student.predict(["a good film"])) == 1
+
+
+def test_a_student_loads_without_the_code_of_the_search(student: Run) -> None:
+    code = (
+        "import sys, et_core as et; run = et.load(sys.argv[1]); run.predict(['a good film']);"
+        "print([name for name in sys.modules if name.startswith('et_adabert.search')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(student.path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_search_logs_how_far_it_has_decided(student: Run) -> None:
+    lines = [json.loads(line) for line in (student.path / "search/metrics.jsonl").read_text("utf-8").splitlines()]
+    logged = [line for line in lines if "loss" in line]
+    assert logged
+    for line in logged:
+        assert 0 < line["search/efficiency_share"] < 1
+        assert 0 < line["search/operation_entropy"] <= 1
+        assert 0 < line["search/depth_entropy"] <= 1
+        assert line["loss/depth"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_report_of_a_search_shows_the_cell_and_the_front(student: Run) -> None:
+    page = (student.path / "search/report.html").read_text("utf-8")
+    assert "The cell that was found" in page
+    assert "Quality against speed" in page
+
+
+def test_search_only_stops_there(teacher: Path) -> None:
+    path = teacher.parent / "only"
+    run = et.distill(values(teacher), {"output": str(path)}, search_only=True, progress=False)
+    assert run.path == path / "search"
+    assert not (path / "model").exists()
+    before = (path / "search/results.json").read_bytes()
+    student = et.distill(values(teacher), {"output": str(path)}, resume=True, progress=False)
+    assert (path / "search/results.json").read_bytes() == before
+    assert student.bundle.model.backbone.options == run.bundle.model.backbone.options
+
+
+def test_a_target_is_kept(teacher: Path) -> None:
+    config = values(teacher)
+    config["search"] = {**config["search"], "target": {"params": "42k"}}
+    run = et.distill(config, {"output": str(teacher.parent / "small")}, search_only=True, progress=False)
+    assert run.results["parameters"] <= 42_000
+
+
+def test_what_teaches_a_fixed_depth_is_refused_in_a_search(teacher: Path) -> None:
+    config = values(teacher)
+    config["distill"] = {**config["distill"], "terms": {"pkd": 1.0}}
+    with pytest.raises(ConfigError) as caught:
+        et.distill(config, {"output": str(teacher.parent / "pkd")}, progress=False)
+    assert "distill.terms.pkd teaches a student of a fixed depth, and a search has none yet." in str(caught.value)
+    assert not (teacher.parent / "pkd").exists()
+
+
+def test_an_architecture_left_open_is_told_by_et_train() -> None:
+    with pytest.raises(ConfigError) as caught:
+        et.train({**BASE, "model": {**MODEL, "tokenizer": "bert-tiny-random@zoo"}}, {"output": "x"}, progress=False)
+    assert "model.num_cells is not set, so it is not known what network adabert@init is." in str(caught.value)
+
+
+CELL = ["conv3(0) + skip(1)", "max3(0) + skip(2)", "avg3(1) + skip(3)"]
+POOLS = ["max3(0) + skip(1)", "max3(0) + skip(2)", "avg3(1) + skip(3)"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "none", "bag", "found", "message"),
+    [
+        (POOLS, 0.1, 0.5, 0.8, "its cell has no operation that learns"),
+        (CELL, 0.7, 0.5, 0.8, "with 70% on average, an edge would rather not be there"),
+        (CELL, 0.1, 0.81, 0.8, "the embeddings alone score 0.8100 on dev, the network that was found 0.8000"),
+    ],
+)
+def test_a_search_that_came_to_nothing_says_so(
+    cell: list[str], none: float, bag: float, found: float, message: str
+) -> None:
+    (said,) = collapse(Cell.read(cell), none, bag, found)
+    assert message in said
+    assert "Lower search.efficiency" in said
+
+
+def test_a_search_that_found_something_says_nothing() -> None:
+    assert collapse(Cell.read(CELL), 0.1, 0.7, 0.8) == []
+    assert collapse(Cell.read(CELL), 0.1, None, None) == []
+
+
+def test_a_target_picks_the_best_of_those_that_keep_it() -> None:
+    nodes = (((0, 0), (1, 0)),) * 3
+    rows = [
+        Candidate("derived cell", Chosen(nodes, depth), score, ms, params=1000 * depth)
+        for depth, (score, ms) in enumerate([(0.6, 1.0), (0.8, 2.0), (0.7, 2.5), (0.9, 4.0)], start=1)
+    ]
+    derived = Chosen(nodes, 4)
+    assert pick(rows, derived, None) is rows[3]
+    assert pick(rows, derived, Target({"latency_ms": 3.0})) is rows[1]
+    assert pick(rows, derived, Target({"latency_ms": 3.0, "params": 1500})) is rows[0]
+    assert pick(rows, derived, Target({"latency_ms": 0.5})) is None
+
+
+def test_a_search_on_one_split_learns_from_all_rows(teacher: Path) -> None:
+    config = values(teacher)
+    config["search"] = {**config["search"], "held_out": 0, "edges": "all", "target": None}
+    run = et.distill(config, {"output": str(teacher.parent / "paper")}, search_only=True, progress=False)
+    assert run.results["steps"] == 2 * -(-64 // 16)
+    assert torch.isfinite(torch.tensor(list(run.metrics.values()))).all()
