@@ -10,6 +10,7 @@ from et_adabert.student.cell import NODES, Cell
 from et_adabert.student.operations import make_operation
 
 _SHARPNESS = 10.0
+_FAR = 1e9
 
 
 class Embeddings(nn.Module):
@@ -106,13 +107,11 @@ class LayerPooling(nn.Module):
         self.hidden = nn.Linear(2 * hidden_size, hidden_size)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
-        """[B, H] of *layers* [B, H, L], the lowest first: as many as there are, from the lowest on."""
+        """[B, H] of *layers* [B, H, L], which are 0 at padding: as many as there are, from the lowest on."""
         count = mask.sum(-1).clamp(min=1)
-        hidden = mask == 0
-        said = [
-            torch.cat(((states * mask).sum(-1) / count, states.masked_fill(hidden, -torch.inf).amax(-1)), -1)
-            for states in layers
-        ]
+        low = (mask - 1) * _FAR
+        # Padding of 0 adds nothing to a sum; for the largest value it is moved out of the way.
+        said = [torch.cat((states.sum(-1) / count, (states + low).amax(-1)), -1) for states in layers]
         joined = said[0] if self.attention is None else weighed(self.attention[: len(layers)], said)
         pooled: Tensor = torch.tanh(self.hidden(joined))
         return pooled

@@ -25,15 +25,15 @@ class TokenNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(hidden_size))
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """*mask* [B, 1, L] is 1 on real tokens; None where there is no padding."""
-        if mask is None or not self.training:
+        """*states* normalised by their own statistics, as in training; *mask* [B, 1, L] is 1 on real tokens."""
+        if mask is None:
             return functional.batch_norm(
                 states,
                 self.running_mean,
                 self.running_var,
                 self.weight,
                 self.bias,
-                training=self.training,
+                training=True,
                 momentum=_MOMENTUM,
                 eps=self._eps,
             )
@@ -47,6 +47,11 @@ class TokenNorm(nn.Module):
         scale = self.weight * torch.rsqrt(variance + self._eps)
         return centred * scale[:, None] + self.bias[:, None]
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """What the normalisation by running statistics comes to: a factor and a summand for each state [H]."""
+        scale = self.weight * torch.rsqrt(self.running_var + self._eps)
+        return scale, self.bias - self.running_mean * scale
+
 
 class Convolution(nn.Module):
     """Convolution and batch normalisation of states that went through a ReLU, at the same length."""
@@ -58,8 +63,13 @@ class Convolution(nn.Module):
         self.norm = TokenNorm(hidden_size)
 
     def forward(self, states: Tensor, rectified: Tensor, mask: Tensor | None) -> Tensor:
-        normed: Tensor = self.norm(self.conv(rectified).float(), mask)
-        return normed
+        if self.training:
+            normed: Tensor = self.norm(self.conv(rectified).float(), mask)
+            return normed
+        # One pass over the states instead of two: the factor goes into the kernel, which is small.
+        scale, summand = self.norm.affine()
+        kernel = self.conv.weight * scale[:, None, None]
+        return functional.conv1d(rectified, kernel, summand, padding=self.conv.padding, dilation=self.conv.dilation)
 
 
 class MaxPool(nn.Module):
