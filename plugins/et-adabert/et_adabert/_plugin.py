@@ -46,3 +46,8 @@ def et_register_objectives(register: Register) -> None:
     register(
         "adabert-search", "et_adabert.search.objective:AdaBertSearch", summary="Searches cell and depth of an adabert"
     )
+
+
+@hookimpl
+def et_register_optimizers(register: Register) -> None:
+    register("score-adam", "et_adabert.search.optimizer:ScoreAdam", summary="Adam for the scores of a search")

@@ -53,8 +53,8 @@ def batch() -> Batch:
     return Batch(Inputs((Text(ids, mask),)), targets, torch.arange(4))
 
 
-def a_step(phase: str) -> Step:
-    return Step(0, 10, phase, np.random.default_rng(0), lambda tensor: tensor)
+def a_step(phase: str, index: int = 5) -> Step:
+    return Step(index, 10, phase, np.random.default_rng(0), lambda tensor: tensor)
 
 
 def test_the_loss_is_the_weighted_sum_of_labels_knowledge_and_efficiency(
@@ -125,3 +125,14 @@ def test_each_parameter_belongs_to_one_phase(objective: AdaBertSearch) -> None:
     assert scores == {"model.backbone.operation_scores", "model.backbone.depth_scores"}
     assert not weights & scores
     assert weights | scores == {name for name, _ in objective.named_parameters()}
+
+
+def test_scores_rest_in_the_first_steps(objective: AdaBertSearch, batch: Batch) -> None:
+    for index, moves in ((0, False), (3, False), (4, True)):
+        objective.zero_grad()
+        terms = objective(batch, a_step("architecture", index))
+        assert terms.keys() == objective.counts(batch, "architecture").keys()
+        torch.stack([term.weight * term.sum / term.count for term in terms.values()]).sum().backward()
+        gradient = objective.supernet.operation_scores.grad
+        assert gradient is not None
+        assert bool(gradient.any()) is moves

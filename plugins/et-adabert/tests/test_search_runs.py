@@ -95,6 +95,7 @@ def test_search_only_stops_there(teacher: Path) -> None:
     student = et.distill(values(teacher), {"output": str(path)}, resume=True, progress=False)
     assert (path / "search/results.json").read_bytes() == before
     assert student.bundle.model.backbone.options == run.bundle.model.backbone.options
+    assert et.distill(None, {"output": str(path)}, resume=True, progress=False).path == path
 
 
 def test_a_target_is_kept(teacher: Path) -> None:

@@ -86,7 +86,7 @@ class Efficiency(nn.Module):
 
     Without a target L_E = (E[K] / Kmax) times the expected cost of an edge's operation, both of the softmax of the
     scores: the expectation of what the paper samples, since both are drawn independently. With a target it is the sum
-    of max(0, expected / limit - 1), and nothing is gained below the limit.
+    of log max(1, expected / limit): nothing is gained below the limit, and far above it the slope stays small.
 
     What was measured on this machine is kept in buffers, so that a resumed search goes on with the same figures.
     """
@@ -116,7 +116,7 @@ class Efficiency(nn.Module):
         into = torch.stack([edges[targets == node].mean(0) for node in range(NODES)])
         cell = KEPT * into.sum(0)
         expected = self.bases[:, 0] + cells * (self.bases[:, 1] + cell)
-        return (expected / self.limits - 1).clamp(min=0).sum()
+        return (expected / self.limits).clamp(min=1).log().sum()
 
 
 def _costs_of(name: str, model: Model, *, length: int) -> tuple[Tensor, Tensor]:

@@ -47,8 +47,9 @@ class AdaBertSearch(Distillation):
     their weights, *efficiency* is beta. Each step draws one network by Gumbel noise at *temperature* and runs only that
     one. Scores have an optimiser of their own, with *architecture_lr* and *architecture_weight_decay*, and learn from
     the share *held_out* of the rows, which the weights do not see; 0 lets both learn from the same batch, as the public
-    codes do. With *edges* "two" each draw is a network as it may be derived, two edges a node; "all" is the paper's,
-    where a draw has all nine.
+    codes do. For the share *weights_first* of the steps scores rest: as long as no convolution has learned anything, to
+    leave it out is the best choice. With *edges* "two" each draw is a network as it may be derived, two edges a node;
+    "all" is the paper's, where a draw has all nine.
 
     *target* ``{speedup: 20}``, ``{latency_ms: 5}`` or ``{params: 5M}`` asks for the best student inside it: at one text
     of *length* tokens, measured on this machine. At the end the derived cell at each depth, and *sampled* others, are
@@ -69,8 +70,9 @@ class AdaBertSearch(Distillation):
         label_weight: float | Ramp = 1.0,
         efficiency: float | Ramp = 4.0,
         temperature: float | Ramp = Ramp(1.0, 0.2, "exponential"),  # noqa: B008 - frozen
-        architecture_lr: float = 5e-3,
+        architecture_lr: float = 1e-2,
         architecture_weight_decay: float = 1e-3,
+        weights_first: Annotated[float, Field(ge=0, lt=1)] = 0.4,
         held_out: Annotated[float, Field(ge=0, lt=1)] = 0.2,
         edges: Literal["two", "all"] = "two",
         target: dict[str, float | str] | None = None,
@@ -93,6 +95,7 @@ class AdaBertSearch(Distillation):
         self._apps, self._tokenizer = apps, tokenizer
         self._beta, self._temperature, self._all_edges = efficiency, temperature, edges == "all"
         self._optimisation = (architecture_lr, architecture_weight_decay)
+        self._weights_first = weights_first
         self._held_out, self._length, self._sampled = held_out, length, sampled
         self._target = None
         if target:
@@ -118,7 +121,9 @@ class AdaBertSearch(Distillation):
         split = _ARCHITECTURE if self._held_out else "train"
         return [
             Phase("weights", weights),
-            Phase(_ARCHITECTURE, scores, optimizer="et-core/adamw", lr=lr, weight_decay=weight_decay, split=split),
+            Phase(
+                _ARCHITECTURE, scores, optimizer="et-adabert/score-adam", lr=lr, weight_decay=weight_decay, split=split
+            ),
         ]
 
     def splits(self) -> dict[str, float]:
@@ -133,6 +138,8 @@ class AdaBertSearch(Distillation):
 
     def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
         progress = step.index / step.total
+        if step.phase == _ARCHITECTURE and progress < self._weights_first:
+            return self._rest(batch)
         net = self.supernet
         temperature = value_at(self._temperature, progress)
         chosen = draw(net.operation_scores, net.depth_scores, temperature=temperature, all_edges=self._all_edges)
@@ -148,6 +155,11 @@ class AdaBertSearch(Distillation):
         paid = (value_at(self._beta, progress) * cost).detach()
         self._share = paid / (paid + learned).clamp(min=1e-12)
         return terms
+
+    def _rest(self, batch: Batch) -> dict[str, Term]:
+        """The terms of a step in which scores stay as they are: all 0, and nothing is computed."""
+        nothing = 0 * (self.supernet.operation_scores.sum() + self.supernet.depth_scores.sum())
+        return {name: Term(nothing, count) for name, count in self.counts(batch, _ARCHITECTURE).items()}
 
     def _depth_gradient(self, layers: Layers, batch: Batch, step: Step, chosen: Chosen, learned: Tensor) -> Tensor:
         """0, with the straight-through gradient of the loss over depths up to the one that was drawn.
