@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from et_core.config import RunConfig, load_config, to_dict
+from et_core.config import RunConfig, SearchConfig, load_config, to_dict
 from et_core.errors import CheckpointError, ConfigError, RunFolderError
 from et_core.inference import Run
 from et_core.interfaces import App, Artifact, Model
@@ -21,7 +21,15 @@ from et_core.report import ReportData, write_card, write_report
 from et_core.runfolder import Checkpoints, RunFolder, write_json, write_text
 from et_core.sources import leads_to
 from et_core.sources import resolve as resolve_ref
-from et_core.training import Outcome, build_strategy, check_config, refuse_other_run, search_config, train_worker
+from et_core.training import (
+    Outcome,
+    build_strategy,
+    check_config,
+    refuse_other_run,
+    search_config,
+    take_tokenizer,
+    train_worker,
+)
 
 log = logging.getLogger("et")
 
@@ -66,23 +74,33 @@ def distill(
             "distill.teacher is not set. Write distill.teacher=./runs/NAME@local, a finished run of the same task."
         )
     check_config(run_config)
+    take_tokenizer(run_config)
     search = search_config(run_config)
     if search is None:
         if search_only:
             raise ConfigError("there is nothing to search: model says all of the student's architecture.")
         return _train(run_config, path, resume=resume, progress=progress)
-    folder = RunFolder.create(path, resume=resume)
-    if not folder.config_file.exists():
-        folder.write_config(run_config)
-    try:
-        searched = _train(search, folder.search, resume=folder.search.exists(), progress=progress)
-    except BaseException:
-        folder.discard_unstarted()
-        raise
+    searched = _search(run_config, search, path, resume=resume, progress=progress)
     if search_only:
         return searched
-    run_config.model.options = dict(searched.bundle.model.backbone.options)
+    # From here on nothing is open: how it was found stands in the search's own config.
+    run_config.model.options, run_config.search = dict(searched.bundle.model.backbone.options), SearchConfig()
     return _train(run_config, path, resume=True, progress=progress)
+
+
+def _search(run_config: RunConfig, search: RunConfig, path: Path, *, resume: bool, progress: bool | None) -> Run:
+    """The finished run of the config *search*, in the folder that is *path*'s for it."""
+    folder, is_main = RunFolder(path), build_strategy(run_config).is_main
+    if is_main:
+        RunFolder.create(path, resume=resume)
+        if not folder.config_file.exists():
+            folder.write_config(run_config)
+    try:
+        return _train(search, folder.search, resume=folder.search.exists(), progress=progress)
+    except BaseException:
+        if is_main:
+            folder.discard_unstarted()
+        raise
 
 
 def _prepared(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from et_core.training.setup import build_strategy, check_config, search_config
     from et_core.training.splits import Split, StoreSplit, Turn
     from et_core.training.supervised import Supervised
+    from et_core.training.teachers import take_tokenizer
 
 __all__ = [
     "Distillation",
@@ -29,6 +30,7 @@ __all__ = [
     "check_config",
     "refuse_other_run",
     "search_config",
+    "take_tokenizer",
     "train_worker",
 ]
 
@@ -48,6 +50,7 @@ _ORIGINS = {
     "check_config": "et_core.training.setup",
     "refuse_other_run": "et_core.training.run",
     "search_config": "et_core.training.setup",
+    "take_tokenizer": "et_core.training.teachers",
     "train_worker": "et_core.training.run",
 }
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from et_core.sources import resolve
 from et_core.training.augmentation import check_augment
 from et_core.training.checks import check_phases
 from et_core.training.encoding import Encoder
-from et_core.training.teachers import check_distill, take_tokenizer
+from et_core.training.teachers import check_distill, check_taught
 from et_core.training.teaching import Teaching
 from et_core.training.vocabulary import TokenizerChoice
 
@@ -75,12 +74,8 @@ def check_config(config: RunConfig) -> None:
     ModelRef.parse(config.model.ref)
     check_distill(config)
     check_augment(config)
-    take_tokenizer(config)
     objective = objective_config(config, build_app(config))
-    if config.distill.teachers and "lessons" not in signature(registry("objectives").get(objective.name)).parameters:
-        raise ConfigError(
-            f"objective={objective.name} learns from labels alone, but distill.teacher is set. Leave out one of them."
-        )
+    check_taught(config, objective.name)
     check_options("objectives", objective, where="objective", given=_GIVEN_TO_OBJECTIVES)
     check_options("optimizers", config.train.optimizer, where="train.optimizer")
     check_options("schedules", config.train.schedule, where="train.schedule", given=("total_steps", "warmup_steps"))

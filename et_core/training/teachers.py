@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def check_distill(config: RunConfig) -> None:
             raise ConfigError("distill.teacher is not set. Write distill.teacher=./runs/NAME@local, a finished run.")
         return
     for ref in distill.teachers:
-        teacher_path(ref)
+        _parsed(ref)
     if not distill.terms:
         raise ConfigError(
             "distill.terms is empty: nothing would be learned from the teacher. "
@@ -70,34 +71,56 @@ def check_distill(config: RunConfig) -> None:
         check_options("distillers", component, where=_where(name), given=_GIVEN)
 
 
+def check_taught(config: RunConfig, objective: str) -> None:
+    """ConfigError where the registered *objective* has no use for the teachers of *config*, or cannot do without."""
+    lessons = signature(registry("objectives").get(objective)).parameters.get("lessons")
+    if config.distill.teachers and lessons is None:
+        raise ConfigError(
+            f"objective={objective} learns from labels alone, but distill.teacher is set. Leave out one of them."
+        )
+    if not config.distill.teachers and lessons is not None and lessons.default is lessons.empty:
+        raise ConfigError(
+            f"objective={objective} learns from a teacher, and distill.teacher is not set. "
+            "Leave the objective out, or set distill.teacher and run et distill."
+        )
+
+
 def take_tokenizer(config: RunConfig) -> None:
-    """Let a student with fresh weights read as its first teacher does, unless *config* says otherwise or it cannot."""
-    if not config.distill.teachers or config.model.tokenizer != TokenizerConfig():
+    """Let a student with fresh weights read as its first teacher does, unless *config* says otherwise or it cannot.
+
+    ConfigError where a teacher is no finished run.
+    """
+    paths = [teacher_path(ref) for ref in config.distill.teachers]
+    if not paths or config.model.tokenizer != TokenizerConfig():
         return
     artifact = resolve(config.model.ref)
     if artifact.tokenizer is not None:
         return
     family = registry("backbones").get(config.model.family or artifact.family)
-    folder = current(teacher_path(config.distill.teachers[0]) / "model")
+    folder = current(paths[0] / "model")
     if saved_tokenizer(folder) == registry("tokenizers").find(family.tokenizer).qualified:
         config.model.tokenizer.ref = f"{folder}@local"
 
 
 def teacher_path(ref: str) -> Path:
     """The run folder that *ref* names; ConfigError where it is no finished run."""
+    path = Path(_parsed(ref).target).expanduser()
+    if not (path / "results.json").is_file():
+        hint = " It was stopped: go on with it by --resume." if (path / "config.yaml").is_file() else ""
+        if (path.parent / "results.json").is_file():
+            hint = f" Did you mean {path.parent}@local?"
+        raise ConfigError(f"distill.teacher is {ref!r}: {path} is no finished run.{hint}")
+    return path
+
+
+def _parsed(ref: str) -> ModelRef:
     parsed = ModelRef.parse(ref)
     if parsed.source != "local":
         raise ConfigError(
             f"distill.teacher is {ref!r}, which has not learned this task. A teacher is a finished run: "
             "train one with et train, and write ./runs/NAME@local."
         )
-    path = Path(parsed.target).expanduser()
-    if not (path / "results.json").is_file():
-        hint = ""
-        if (path.parent / "results.json").is_file():
-            hint = f" Did you mean {path.parent}@local?"
-        raise ConfigError(f"distill.teacher is {ref!r}: {path} is no finished run.{hint}")
-    return path
+    return parsed
 
 
 def open_teachers(config: RunConfig) -> list[Teacher]:
@@ -123,6 +146,12 @@ def check_teacher(teacher: Teacher, app: App) -> None:
             f"the teacher in {path} does another task (app={names[0]}) than the student ({names[1]}). "
             "Let both have the same app, or choose another teacher."
         )
+    if taught.reads_pairs != app.reads_pairs:
+        read, has = (("pairs of texts" if both else "single texts") for both in (taught.reads_pairs, app.reads_pairs))
+        raise ConfigError(
+            f"the teacher in {path} reads {read}; the student's data has {has}. "
+            "Choose a teacher that was trained on rows of the same kind."
+        )
     if taught.answers() != app.answers():
         raise ConfigError(
             f"the teacher in {path} predicts {taught.describe()}; the student's data has {app.describe()}. "
@@ -136,25 +165,27 @@ def check_size(student: Model, teachers: Sequence[Teacher]) -> None:
     for teacher in teachers:
         if size > (most := _parameters(teacher.model)):
             raise ConfigError(
-                f"the student has {size / 1e6:.1f} M parameters, its teacher in {teacher.run.path} {most / 1e6:.1f} M. "
+                f"the student has {size:,} parameters, its teacher in {teacher.run.path} {most:,}. "
                 "A student is at most as large: choose smaller sizes under model, or a larger teacher."
             )
 
 
 def make_lessons(
-    distill: DistillConfig, teachers: Sequence[Teacher], student: Model, tokenizer: Tokenizer
+    config: RunConfig, teachers: Sequence[Teacher], student: Model, tokenizer: Tokenizer
 ) -> dict[Teacher, list[Lesson]]:
     """What each of *teachers* teaches: every term once, at an equal share of its weight."""
     lessons: dict[Teacher, list[Lesson]] = {}
     for teacher in teachers:
         lessons[teacher] = []
-        for name, term in distill.terms.items():
+        for name, term in config.distill.terms.items():
             weight, component = _term(name, term)
-            distiller = build_distiller(component, where=_where(name), student=student, teacher=teacher.model)
-            _check_wants(name, distiller.wants, student.backbone, "student")
-            _check_wants(name, distiller.wants, teacher.model.backbone, "teacher")
+            models = {"student": student, "teacher": teacher.model}
+            _check_wants(name, registry("distillers").get(name).wants, models)
+            distiller = build_distiller(component, where=_where(name), **models)
+            _check_wants(name, distiller.wants, models)  # which options may have changed
             if distiller.per_token:
                 _check_same_tokens(name, teacher, student.backbone, tokenizer)
+                _check_same_side(name, teacher, config.data.truncation)
             short = name.rpartition("/")[2]
             label = short if len(teachers) == 1 else f"{short}@{teacher.name}"
             lessons[teacher].append(Lesson(label, _share(weight, len(teachers)), distiller, component.options))
@@ -163,7 +194,8 @@ def make_lessons(
 
 def _term(name: str, term: Any) -> tuple[float | Ramp, ComponentConfig]:
     """The weight of a term and its distiller, of how it is written under ``distill.terms``."""
-    written = dict(term) if isinstance(term, dict) else {"weight": term}
+    is_options = isinstance(term, dict) and not {"start", "end"} <= term.keys()
+    written = dict(term) if is_options else {"weight": term}
     weight = check_value(float | Ramp, written.pop("weight", 1.0), f"{_where(name)}.weight")
     return weight, ComponentConfig(name=name, options=written)
 
@@ -178,12 +210,13 @@ def _share(weight: float | Ramp, count: int) -> float | Ramp:
     return weight / count
 
 
-def _check_wants(name: str, wants: frozenset[str], backbone: Backbone, who: str) -> None:
-    if missing := sorted(wants - backbone.provides):
-        raise ConfigError(
-            f"{_where(name)} needs {', '.join(missing)} of the {who}, whose family {backbone.family!r} provides "
-            f"{', '.join(sorted(backbone.provides))}. Leave the term out, or choose another {who}."
-        )
+def _check_wants(name: str, wants: frozenset[str], models: Mapping[str, Model]) -> None:
+    for who, model in models.items():
+        if missing := sorted(wants - model.backbone.provides):
+            raise ConfigError(
+                f"{_where(name)} needs {', '.join(missing)} of the {who}, whose family {model.backbone.family!r} "
+                f"provides {', '.join(sorted(model.backbone.provides))}. Leave the term out, or choose another {who}."
+            )
 
 
 def _check_same_tokens(name: str, teacher: Teacher, student: Backbone, tokenizer: Tokenizer) -> None:
@@ -197,6 +230,14 @@ def _check_same_tokens(name: str, teacher: Teacher, student: Backbone, tokenizer
         raise ConfigError(
             f"{_where(name)} compares token by token, but of the teacher in {path} and the student one reads a pair as "
             "one text, the other as two. Leave the term out, or choose a student of another family."
+        )
+
+
+def _check_same_side(name: str, teacher: Teacher, side: str) -> None:
+    if (taught := teacher.run.bundle.encoding["truncation"]) != side:
+        raise ConfigError(
+            f"{_where(name)} compares token by token, but the teacher in {teacher.run.path} cuts long texts at the "
+            f"{taught} and the student at the {side}. Set data.truncation={taught}."
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
+
 from et_core.config import RunConfig
 from et_core.data import ExampleStore, JoinedStore, Rows
 from et_core.interfaces import App, Model, Strategy, Tokenizer
@@ -21,11 +23,12 @@ class Teaching:
         self._config = config
         self._train_rows = train_rows
         self._strategy = strategy
-        self.teachers: list[Teacher] = open_teachers(config)
-        for teacher in self.teachers:
-            check_teacher(teacher, app)
-        self.more_rows = new_rows(config, self.teachers[0], app, train_rows, strategy)
-        """New training rows without labels, where the config asks for augmentation."""
+        with torch.random.fork_rng(devices=[]):  # a student starts from the same weights whoever teaches it
+            self.teachers: list[Teacher] = open_teachers(config)
+            for teacher in self.teachers:
+                check_teacher(teacher, app)
+            self.more_rows = new_rows(config, self.teachers[0], app, train_rows, strategy)
+            """New training rows without labels, where the config asks for augmentation."""
 
         self._app = app
         self._recordings: list[Recordings] = []
@@ -41,7 +44,7 @@ class Teaching:
         first = self.teachers[0]
         if is_fresh and first.tokenizer.fingerprint() == tokenizer.fingerprint():
             student.backbone.inherit(first.model, tokenizer)
-        by_teacher = make_lessons(self._config.distill, self.teachers, student, tokenizer)
+        by_teacher = make_lessons(self._config, self.teachers, student, tokenizer)
         self.lessons = [lesson for lessons in by_teacher.values() for lesson in lessons]
         self._recordings = [
             Recordings(

@@ -29,12 +29,14 @@ class AdaBert(CellBackbone):
     class Options(CellBackbone.Options):
         """*cell* is one sum for each of its three nodes, such as "conv7(0) + dilated5(1)": operations on earlier nodes.
 
-        "random" draws one with *cell_seed*. Where it is left open, ``et distill`` searches for it.
+        "random" draws one with *cell_seed*. Where it is left open, ``et distill`` searches for it, and for the number of
+        cells up to *max_cells*.
         """
 
         cell: list[str] | Literal["random"] | None = None
         cell_seed: int | None = None
         num_cells: Annotated[int, Field(ge=0, le=MOST_CELLS)] | None = None
+        max_cells: Annotated[int, Field(ge=1, le=MOST_CELLS)] | None = None
 
     defaults: ClassVar[Mapping[str, Any]] = {**CellBackbone.defaults, "cell_seed": 0}
 
