@@ -108,12 +108,25 @@ def test_a_network_runs_from_left_to_right_or_from_top_to_bottom(seed: int) -> N
         assert wide[source].right < wide[target].left
         assert tall[source].bottom < tall[target].top
     assert [box.left for box in wide[:2]] == [3.0, 3.0]
+    assert wide[0].top < wide[1].top
 
 
 def test_a_chain_is_drawn_straight() -> None:
     picture = drawn(Graph("chain", ["a", "b", "c"], [(0, 1, "one"), (1, 2, "two")]), "wide")
     assert len({rect.top for rect in rects(picture, "box")}) == 1
     assert len({rect.top for rect in rects(picture, "pill")}) == 1
+
+
+def test_an_edge_past_a_chain_leaves_the_chain_straight() -> None:
+    edges = [(0, 1, "one"), (1, 2, "two"), (2, 3, "three"), (0, 3, "past")]
+    tops = [rect.top for rect in rects(drawn(Graph("skip", ["a", "b", "c", "d"], edges), "wide"), "box")]
+    assert max(tops) - min(tops) < 1
+
+
+def test_edges_do_not_cross_where_they_need_not() -> None:
+    figure = Graph("pairs", ["a", "b", "c", "of b", "of a", "of c"], [(1, 3, ""), (0, 4, ""), (2, 5, "")])
+    a, b, c, of_b, of_a, of_c = (rect.top for rect in rects(drawn(figure, "wide"), "box"))
+    assert (a, b, c) == pytest.approx((of_a, of_b, of_c), abs=1)
 
 
 def test_two_edges_between_the_same_nodes_are_both_read() -> None:
@@ -240,7 +253,7 @@ def test_x_is_logarithmic_where_it_spans_more_than_a_factor_of_ten(tmp_path: Pat
     chart = front_chart(figure, size=(460, 340))
     assert chart is not None
     assert chart.log is log
-    assert ("ms, on a logarithmic scale" in words(report(tmp_path, [figure]))) is log
+    assert ("ms, log scale" in words(report(tmp_path, [figure]))) is log
     x = {point.label: chart.drawing.svg.partition(f">{point.label}\n")[0] for point in figure.points}
     one, two, four = (
         float(re.findall(r"translate\(([\d.]+)", x[name])[-1]) for name in ("one cell", "two cells", "three cells")
@@ -293,6 +306,11 @@ def test_what_an_objective_logs_beside_the_loss_has_curves(tmp_path: Path) -> No
         *("Operation entropy", "Cells", "Learning rate"),
     ]
     assert "step 3\noperation entropy -1.0000" in page
+
+
+def test_an_evaluation_on_another_split_is_no_reading(tmp_path: Path) -> None:
+    history = [*READINGS, *({"step": step, "test/accuracy": 0.5} for step in (1, 2))]
+    assert "Metrics on test" in curves(report(tmp_path, history=history))
 
 
 def test_without_such_readings_there_is_no_curve_of_them(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _marks(points: Sequence[Point]) -> dict[str, Markup]:
     """A mark for each group, in the order in which they appear."""
     groups = dict.fromkeys(point.group for point in points)
     return {
-        group: tag("path", d=_MARKS[0], class_="mark c0")
+        group: tag("path", d=_MARKS[index % len(_MARKS)], class_=f"mark c{index % _COLORS}")
         for index, group in enumerate(groups)
     }
 

@@ -13,6 +13,8 @@ from et_core.report.data import Floats
 _LEAST_ROOM, _MOST_ROOM, _SLOPE = 26.0, 60.0, 0.45
 _STARTS, _TRIALS = 6, 4000
 _CROSSING, _TURNED = 4.0, 0.5
+# An edge that bends by less counts as straight.
+_STIFF, _STRAIGHT = 2.0, 0.25
 _ROUNDS, _PASSES, _STILL = 12, 80, 0.01
 
 
@@ -92,12 +94,17 @@ class _Network:
     def middles(self, order: Sequence[int]) -> Floats:
         """Where the items stand across the drawing, from 0 on: as straight as *order* and their sizes allow."""
         apart = self._apart(order)
-        middles = _straightened(len(self.spans), [(a, b) for _, a, b in self.bends], apart)
+        middles = _straightened(len(self.spans), [(a, b, self._stiffness(a, b)) for _, a, b in self.bends], apart)
         for low, high, least in apart:
             middles[high] = max(middles[high], middles[low] + least)
         shown = [(item, rank) for rank in range(self.ranks) for item in self.items(rank)]
         top = min((middles[item] - self.size(item, rank).across / 2 for item, rank in shown), default=0.0)
         return np.array(middles - top)
+
+    def _stiffness(self, a: int, b: int) -> float:
+        """More for an edge to the next column than for one that passes others, which bends in any case."""
+        first, last = self.spans[max(a, b)]
+        return _STIFF if first == last else 1.0
 
     def _apart(self, order: Sequence[int]) -> list[tuple[int, int, float]]:
         """(item, next item in some rank, least distance of their middles), in an order in which they can be kept."""
@@ -205,20 +212,22 @@ def _pairs(pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
 
-def _straightened(count: int, bends: Sequence[tuple[int, int]], apart: Sequence[tuple[int, int, float]]) -> Floats:
-    """Middles of *count* items that make the *bends* between two of them short, while *apart* holds but for rounding.
+def _straightened(
+    count: int, bends: Sequence[tuple[int, int, float]], apart: Sequence[tuple[int, int, float]]
+) -> Floats:
+    """Middles of *count* items that make the *bends* (item, item, stiffness) short; *apart* holds but for rounding.
 
     The sum of distances is minimised by least squares with weights of one over the distance, which leaves most edges
     straight, where plain least squares would bend them all; each of those problems by Hildreth's method.
     """
-    middles, weights = np.zeros(count), np.ones(len(bends))
+    middles, weights = np.zeros(count), [stiffness for _, _, stiffness in bends]
     for _ in range(_ROUNDS):
         system = 1e-3 * np.eye(count)
-        for (a, b), weight in zip(bends, weights, strict=True):
+        for (a, b, _), weight in zip(bends, weights, strict=True):
             system[[a, b], [a, b]] += weight
             system[[a, b], [b, a]] -= weight
         middles = _kept_apart(np.linalg.inv(system).astype(np.float64), apart)
-        weights = np.array([1.0 / np.hypot(middles[a] - middles[b], 1.0) for a, b in bends])
+        weights = [stiffness / float(np.hypot(middles[a] - middles[b], _STRAIGHT)) for a, b, stiffness in bends]
     return middles
 
 
