@@ -27,7 +27,11 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        return f"{self.chosen.depth} cells, {self.params / 1e6:.2f} M parameters"
+        return f"{cells(self.chosen.depth)}, {self.params / 1e6:.2f} M parameters"
+
+
+def cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
 
 
 def candidates(operations: Tensor, depths: Tensor, *, most: int, sampled: int) -> list[tuple[str, Chosen]]:
@@ -73,7 +77,7 @@ def figures(cell: Cell, depth: int, rows: Sequence[Candidate], picked: Candidate
     edges = [(edge.source, INPUTS + number, edge.operation) for number, node in enumerate(cell.nodes) for edge in node]
     last = len(names) - 1
     edges += [(INPUTS + number, last, "") for number in range(len(cell.nodes))]
-    note = f"{depth} of these, one after another. The output is the sum of the nodes, weighed by learned attention."
+    note = f"{'One of these' if depth == 1 else f'{depth} of these, one after another'}. The output is the sum of the nodes, weighed by learned attention."
     found: list[Figure] = [Graph("The cell that was found", names, edges, note)]
     if rows:
         points = [

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from et_adabert.search.candidates import Candidate, candidates, collapse, figures, measured, pick
+from et_adabert.search.candidates import Candidate, candidates, cells, collapse, figures, measured, pick
 from et_adabert.search.efficiency import Efficiency, read_target
 from et_adabert.search.measure import latency_ms
 from et_adabert.search.scores import Chosen, draw, entropy
@@ -81,17 +81,7 @@ class AdaBertSearch(Distillation):
         **rest: Any,
     ) -> None:
         super().__init__(model=model, losses=losses, lessons=lessons, label_weight=label_weight)
-        if not isinstance(model.backbone, Supernet):
-            raise ConfigError(
-                f"the objective adabert-search searches in adabert-supernet@init, not in {model.backbone.family!r}. "
-                "Let et distill call it: model=adabert@init."
-            )
-        for lesson in lessons:
-            if lesson.distiller.recorded_layers:
-                raise ConfigError(
-                    f"distill.terms.{lesson.name} teaches a student of a fixed depth, and a search has none yet. "
-                    "Use vanilla-kd and probes, or say model.cell and model.num_cells."
-                )
+        _check(model, lessons)
         self._apps, self._tokenizer = apps, tokenizer
         self._beta, self._temperature, self._all_edges = efficiency, temperature, edges == "all"
         self._optimisation = (architecture_lr, architecture_weight_decay)
@@ -216,7 +206,7 @@ class AdaBertSearch(Distillation):
 
     def status(self) -> str:
         chosen = self.supernet.choice()
-        return f"{chosen.depth} cells of {'; '.join(chosen.cell.written())}"
+        return f"{cells(chosen.depth)} of {'; '.join(chosen.cell.written())}"
 
     def readings(self) -> dict[str, float]:
         net = self.supernet
@@ -245,6 +235,21 @@ class AdaBertSearch(Distillation):
             raise TypeError(f"et-adabert/adabert is a {type(backbone).__name__}")
         self.supernet.derive(chosen, backbone)
         return Model(backbone, self.model.heads_by_task).train(self.training)
+
+
+def _check(model: Model, lessons: Sequence[Lesson]) -> None:
+    """ConfigError where *model* is no Supernet, or a lesson is for a student of a fixed depth."""
+    if not isinstance(model.backbone, Supernet):
+        raise ConfigError(
+            f"the objective adabert-search searches in adabert-supernet@init, not in {model.backbone.family!r}. "
+            "Let et distill call it: model=adabert@init."
+        )
+    for lesson in lessons:
+        if lesson.distiller.recorded_layers:
+            raise ConfigError(
+                f"distill.terms.{lesson.name} teaches a student of a fixed depth, and a search has none yet. "
+                "Use vanilla-kd and probes, or say model.cell and model.num_cells."
+            )
 
 
 def _total(terms: Mapping[str, Term]) -> Tensor:
