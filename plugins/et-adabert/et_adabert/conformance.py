@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from et_core.interfaces import Batch
-from et_core.testing import BackboneConformance, DistillerConformance, PluginConformance
+from et_core.testing import BackboneConformance, DistillerConformance, ObjectiveConformance, PluginConformance
 
 
 class TestPlugin(PluginConformance):
@@ -121,3 +121,23 @@ class TestSupernet(BackboneConformance):
         "blocks_are_its_layers_lowest_first": "it runs as many cells as were chosen, and the others rest",
         "extras_are_as_features_says": "it has as many layers as were chosen",
     }
+
+
+class TestSearch(ObjectiveConformance):
+    name = "adabert-search"
+    config: ClassVar[Mapping[str, Any]] = {"sampled": 1, "length": 16, "weights_first": 0.0}
+    model: ClassVar[Mapping[str, Any]] = {
+        **_SMALL,
+        "ref": "adabert-supernet@init",
+        "max_cells": 2,
+        "max_positions": 128,
+    }
+    teacher = "bert-tiny-random@zoo"
+    distill: ClassVar[Mapping[str, Any]] = {"terms": {"vanilla-kd": 0.5, "probes": 0.5}, "labels": 0.5}
+    expected_failures: ClassVar[Mapping[str, str]] = {
+        "a_batch_is_the_sum_of_its_parts": "each part draws a network of its own, and so does each process"
+    }
+
+
+class TestSearchOnTheSameRows(TestSearch):
+    config: ClassVar[Mapping[str, Any]] = {**TestSearch.config, "held_out": 0.0, "edges": "all"}

@@ -87,3 +87,15 @@ def test_a_norm_of_training_has_the_gradient_of_torch() -> None:
         gradients.append((leaf.grad, norm.weight.grad))
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_running_statistics_are_the_mean_of_all_batches_at_first() -> None:
+    torch.manual_seed(0)
+    norm = TokenNorm(HIDDEN)
+    batches = [3 * torch.randn(2, HIDDEN, LENGTH) + shift for shift in (0.0, 4.0, 8.0)]
+    for batch in batches:
+        norm(batch)
+    means = torch.stack([batch.mean((0, 2)) for batch in batches])
+    variances = torch.stack([batch.transpose(0, 1).flatten(1).var(1) for batch in batches])
+    torch.testing.assert_close(norm.running_mean, means.mean(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(norm.running_var, variances.mean(0), rtol=1e-4, atol=1e-4)

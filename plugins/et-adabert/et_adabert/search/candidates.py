@@ -77,7 +77,8 @@ def figures(cell: Cell, depth: int, rows: Sequence[Candidate], picked: Candidate
     edges = [(edge.source, INPUTS + number, edge.operation) for number, node in enumerate(cell.nodes) for edge in node]
     last = len(names) - 1
     edges += [(INPUTS + number, last, "") for number in range(len(cell.nodes))]
-    note = f"{'One of these' if depth == 1 else f'{depth} of these, one after another'}. The output is the sum of the nodes, weighed by learned attention."
+    stacked = "One of these" if depth == 1 else f"{depth} of these, one after another"
+    note = f"{stacked}. The output is the sum of the nodes, weighed by learned attention."
     found: list[Figure] = [Graph("The cell that was found", names, edges, note)]
     if rows:
         points = [

@@ -29,8 +29,8 @@ class AdaBert(CellBackbone):
     class Options(CellBackbone.Options):
         """*cell* is one sum for each of its three nodes, such as "conv7(0) + dilated5(1)": operations on earlier nodes.
 
-        "random" draws one with *cell_seed*. Where it is left open, ``et distill`` searches for it, and for the number of
-        cells up to *max_cells*.
+        "random" draws one with *cell_seed*. Where it is left open, ``et distill`` searches for it, and for the number
+        of cells up to *max_cells*.
         """
 
         cell: list[str] | Literal["random"] | None = None

@@ -6,8 +6,9 @@ from torch.nn import functional
 
 from et_adabert.student.cell import CONVOLUTIONS
 
-_MOMENTUM = 0.1
-"""What a step's statistics weigh in the running ones: 1 - .9 of the paper's codes, which count the other way."""
+_LEAST = 0.01
+"""What a step's statistics weigh at least in the running ones. The codes of the paper have .1, under which a batch of
+short texts, or of long ones, shifts what the next evaluation sees: batches are by length here."""
 
 
 class TokenNorm(nn.Module):
@@ -15,6 +16,7 @@ class TokenNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    batches: Tensor
 
     def __init__(self, hidden_size: int, *, eps: float = 1e-5) -> None:
         super().__init__()
@@ -23,9 +25,13 @@ class TokenNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(hidden_size))
         self.register_buffer("running_mean", torch.zeros(hidden_size))
         self.register_buffer("running_var", torch.ones(hidden_size))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """*states* normalised by their own statistics, as in training; *mask* [B, 1, L] is 1 on real tokens."""
+        self.batches += 1
+        # The mean of all batches at first: operations of a search see few.
+        momentum = max(_LEAST, 1 / float(self.batches))
         if mask is None:
             return functional.batch_norm(
                 states,
@@ -34,7 +40,7 @@ class TokenNorm(nn.Module):
                 self.weight,
                 self.bias,
                 training=True,
-                momentum=_MOMENTUM,
+                momentum=momentum,
                 eps=self._eps,
             )
         count = mask.sum()
@@ -42,8 +48,8 @@ class TokenNorm(nn.Module):
         centred = states - mean[:, None]
         variance = (centred.square() * mask).sum((0, 2)) / count
         with torch.no_grad():
-            self.running_mean.lerp_(mean, _MOMENTUM)
-            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), _MOMENTUM)
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), momentum)
         scale = self.weight * torch.rsqrt(variance + self._eps)
         return centred * scale[:, None] + self.bias[:, None]
 
