@@ -15,6 +15,7 @@ from et_core.testing import (
 
 _WEIGHTED: Mapping[str, Any] = {"weights": [0.5, 2.0, 1.0, 0.0]}
 _SMOOTHED: Mapping[str, Any] = {**_WEIGHTED, "smoothing": 0.1}
+_TAUGHT: Mapping[str, Any] = {"terms": {"stand-in-logits": {"start": 1.0, "end": 0.5}}, "labels": 0.5}
 _TWO: Mapping[str, Any] = {"processes": 2}
 
 
@@ -55,6 +56,11 @@ class TestPretrained(TokenizerConformance):
 
 class TestSupervised(ObjectiveConformance):
     name = "et-core/supervised"
+
+
+class TestDistillation(ObjectiveConformance):
+    name = "et-core/distillation"
+    distill = _TAUGHT
 
 
 class TestSingle(StrategyConformance):

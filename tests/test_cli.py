@@ -65,7 +65,7 @@ def test_help_of_the_program_and_of_each_command_shows_its_use() -> None:
 
 def test_unknown_command_is_answered_with_the_nearest() -> None:
     shown = et("trian", code=2).stderr
-    assert "there is no command 'trian'. Did you mean 'train'? Commands: train, evaluate, predict," in shown
+    assert "there is no command 'trian'. Did you mean 'train'? Commands: train, distill, evaluate, predict," in shown
     assert (
         "there is no command 'lst'. Did you mean 'list'? Commands: check, list, new, show."
         in et("plugins", "lst", code=2).stderr

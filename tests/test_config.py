@@ -211,7 +211,8 @@ def test_missing_environment_variable_is_named(tmp_path: Path) -> None:
         ("task=x", "task is not a setting. Did you mean app?"),
         (
             "xyzzy=1",
-            "xyzzy is not a setting. Settings: app, model, data, objective, train, metrics, strategy, plugins, output.",
+            "xyzzy is not a setting. Settings: app, model, data, objective, distill, search, train, metrics, strategy, "
+            "plugins, output.",
         ),
         ("plugins.xyzzy=1", "plugins.xyzzy is not a setting. Settings of plugins: required, files."),
     ],

@@ -15,12 +15,19 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = {"et_core": ".", "et_appzoo": "plugins/et-appzoo", "et_bert": "plugins/et-bert", "et_hcnn": "plugins/et-hcnn"}
+SOURCES = {
+    "et_core": ".",
+    "et_appzoo": "plugins/et-appzoo",
+    "et_bert": "plugins/et-bert",
+    "et_hcnn": "plugins/et-hcnn",
+    "et_adabert": "plugins/et-adabert",
+}
 DATA = {
     "et_core": {"registry/providers.json", "report/templates/"},
     "et_appzoo": {"demo/"},
     "et_bert": {"presets.json", "tiny/"},
     "et_hcnn": set(),
+    "et_adabert": set(),
 }
 
 

@@ -341,7 +341,7 @@ def test_discovery_of_the_real_plugins_imports_nothing_heavy() -> None:
         print([name for name in ("torch", "transformers", "numpy", "omegaconf", "difflib") if name in sys.modules])
     """
     done = run_python(textwrap.dedent(code))
-    assert done.stdout == "['et-appzoo', 'et-bert', 'et-core', 'et-hcnn']\n[]\n", done.stderr
+    assert done.stdout == "['et-adabert', 'et-appzoo', 'et-bert', 'et-core', 'et-hcnn']\n[]\n", done.stderr
 
 
 def test_importing_the_registry_alone_loads_no_discovery() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -201,18 +201,23 @@ class Layers(Distiller):
     """Squared distance of the top layers, the student's brought to the teacher's width."""
 
     wants = frozenset({"layers"})
+    per_token = frozenset({"top"})
 
     def __init__(self, student: int, teacher: int) -> None:
         super().__init__()
         self.project = nn.Linear(student, teacher, bias=False)
         nn.init.eye_(self.project.weight)
 
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        return {"top": self._top(teacher.features)}
+
     def count(self, batch: Batch) -> Tensor:
         return batch.inputs.texts[0].mask.sum()
 
-    def forward(self, student: Observed, teacher: Observed, batch: Batch) -> Term:
-        mine, goal = self._top(student.features), self._top(teacher.features)
-        errors = (self.project(mine) - goal).square().mean(-1)
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
+        errors = (self.project(self._top(student.features)) - recorded["top"]).square().mean(-1)
         return Term((errors * batch.inputs.texts[0].mask).sum(), self.count(batch), weight=2.0)
 
     @staticmethod
@@ -224,7 +229,9 @@ class Layers(Distiller):
         return top
 
 
-class Distillation(Objective):
+class Taught(Objective):
+    """A teacher that is looked at in every step, which an objective of one's own may do: frozen, it stays as it is."""
+
     def __init__(self, student: Model, teacher: Model, distiller: Distiller) -> None:
         super().__init__()
         self.student = student
@@ -238,10 +245,10 @@ class Distillation(Objective):
     def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
         student = self.observe(self.student, batch)
         with torch.no_grad():
-            teacher = self.observe(self.teacher, batch)
+            recorded = self.distiller.record(self.observe(self.teacher, batch), batch)
         return {
             "labels": Term(*self.loss(student.outputs, batch.targets)),
-            "layers": self.distiller(student, teacher, batch),
+            "layers": self.distiller(student, recorded, batch),
         }
 
     def observe(self, model: Model, batch: Batch) -> Observed:
@@ -263,7 +270,7 @@ def model_of(seed: int, **sizes: int | float) -> Model:
 def test_a_distiller_draws_the_student_to_the_teacher(tmp_path: Path) -> None:
     split = split_of(store_of(tmp_path / "rows.arrow", word_examples()), token_budget=60)
     teacher = model_of(1, dropout=0.5)
-    objective = Distillation(model_of(2, hidden_size=8), teacher, Layers(8, 16))
+    objective = Taught(model_of(2, hidden_size=8), teacher, Layers(8, 16))
     before = weights(objective)
     done = fit(objective, {"train": split}, tmp_path / "run", train=settings(max_steps=40, lr=0.03))
     after = weights(objective)
@@ -283,7 +290,7 @@ def test_a_distiller_is_zero_where_teacher_and_student_are_equal(tmp_path: Path)
     (part,) = next(split_of(store).turns(0)).parts
     step = Step(0, 1, "main", np.random.default_rng(0), lambda tensor: tensor)
     for seed, zero in ((1, True), (2, False)):
-        objective = Distillation(model_of(seed), model_of(1, dropout=0.5), Layers(16, 16)).train()
+        objective = Taught(model_of(seed), model_of(1, dropout=0.5), Layers(16, 16)).train()
         term = objective(part, step)["layers"]
         assert (float(term.sum.detach()) < 1e-6) is zero
         assert float(term.count) == float(objective.counts(part, "main")["layers"]) == part.tokens

@@ -35,8 +35,8 @@ def test_an_objective_by_name_splits_the_rows_and_its_result_is_what_is_saved(
 ) -> None:
     built: list[Any] = []
 
-    def build(*arguments: Any) -> Objective:
-        built.append(original(*arguments))
+    def build(*arguments: Any, **rest: Any) -> Objective:
+        built.append(original(*arguments, **rest))
         return built[0]  # type: ignore[no-any-return]
 
     original = training_run.build_objective

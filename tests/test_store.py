@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from et_core.data import ExampleStore, cached_store, collate, write_store
-from et_core.data import store as store_module
+from et_core.data import cache as cache_module
 from et_core.interfaces import Example
 
 RNG = np.random.default_rng(2)
@@ -174,7 +174,7 @@ def test_the_least_recently_used_stores_go_first(cache: Path, monkeypatch: pytes
         os.utime(path, (1000 + key, 1000 + key))
         paths.append(path)
     cached_store({"k": 0}, lambda: chunks(20))  # now the most recently used
-    monkeypatch.setattr(store_module, "_LIMIT_BYTES", int(2.5 * paths[0].stat().st_size))
+    monkeypatch.setattr(cache_module, "_LIMIT_BYTES", int(2.5 * paths[0].stat().st_size))
     cached_store({"k": 9}, lambda: chunks(20))
     assert [path.exists() for path in paths] == [True, False, False, True]
 

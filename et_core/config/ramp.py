@@ -9,12 +9,16 @@ from typing import Literal
 class Ramp:
     """A number that goes from *start* to *end* in the course of training, such as a weight or a temperature.
 
-    "exponential" multiplies by the same factor in equal times, for which both ends are above 0.
+    "exponential" multiplies by the same factor in equal times. ValueError unless both its ends are above 0.
     """
 
     start: float
     end: float
     shape: Literal["linear", "cosine", "exponential"] = "linear"
+
+    def __post_init__(self) -> None:
+        if self.shape == "exponential" and min(self.start, self.end) <= 0:
+            raise ValueError("an exponential ramp multiplies, so that both of its ends are above 0")
 
     def at(self, progress: float) -> float:
         """The value when the share *progress* of training is done."""

@@ -170,7 +170,7 @@ class DistillConfig:
     """
 
     teacher: str | list[str] = also("teachers", "teacher_model", default="")
-    terms: dict[str, float | Ramp | dict[str, Any]] = also("distillers", "losses", default={})
+    terms: dict[str, float | dict[str, Any]] = also("distillers", "losses", default={})
     labels: Rate | Ramp = also("alpha", "label_weight", default=1.0)
     augment: dict[str, dict[str, Any]] = also("augmenters", "augmentation", default={})
 

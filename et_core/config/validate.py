@@ -102,7 +102,7 @@ def check_value(hint: Any, value: Any, path: str) -> Any:
     """Return *value* as the type *hint* says, or raise ConfigError. A number becomes text where text is wanted."""
     section = _section(hint)
     if section is not None and isinstance(value, Mapping):
-        return section(**check_arguments(section, value, where=path, owner=path))
+        return _build_section(section, value, path)
     error = ConfigError(f"{path} is {_shown(value)}: expected {describe(hint)}.{_missing_space(value)}")
     if isinstance(value, bool) and not _admits_bool(hint):
         raise error
@@ -112,11 +112,34 @@ def check_value(hint: Any, value: Any, path: str) -> Any:
         raise error from cause
 
 
+def _build_section(section: type[Any], values: Mapping[str, Any], path: str) -> Any:
+    arguments = check_arguments(section, values, where=path, owner=path)
+    required = _required(section)
+    if missing := [name for name in required if name not in arguments]:
+        raise ConfigError(f"{path} is {_shown(values)}: {missing[0]} is missing. Write {_keys(required)}.")
+    try:
+        return section(**arguments)
+    except ValueError as error:
+        raise ConfigError(f"{path} is {_shown(values)}: {error}.") from error
+
+
+def _required(section: type[Any]) -> list[str]:
+    """The fields of a dataclass that have no default."""
+    nothing = dataclasses.MISSING
+    return [f.name for f in dataclasses.fields(section) if f.default is nothing and f.default_factory is nothing]
+
+
+def _keys(names: Iterable[str]) -> str:
+    return f"keys {' and '.join(names)}"
+
+
 def _section(hint: Any) -> type[Any] | None:
-    """The dataclass whose fields are the keys of a value that is *hint*, if it is one, or one or nothing."""
+    """The dataclass whose fields are the keys of a value that is *hint*, if it is one, or one or a plain value."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    choices = [choice for choice in (typing.get_args(hint) if is_union else (hint,)) if choice is not type(None)]
-    return choices[0] if len(choices) == 1 and dataclasses.is_dataclass(choices[0]) else None  # type: ignore[return-value]
+    choices = typing.get_args(hint) if is_union else (hint,)
+    found = [choice for choice in choices if dataclasses.is_dataclass(choice)]
+    others = [choice for choice in choices if (typing.get_origin(choice) or choice) in (dict, Mapping, Any)]
+    return found[0] if len(found) == 1 and not others else None  # type: ignore[return-value]
 
 
 def _shown(value: Any) -> str:
@@ -158,6 +181,8 @@ def describe(hint: Any) -> str:
     if origin is dict:
         items = _describe_items(arguments[1])
         return f"keys with {items}" if items else "keys and values"
+    if dataclasses.is_dataclass(hint) and (required := _required(hint)):  # type: ignore[arg-type]
+        return _keys(required)
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 

@@ -76,8 +76,9 @@ def run_values(*, app: Any, model: Any, rows: Any, train: Mapping[str, Any], **r
 
 
 def train(values: Mapping[str, Any], path: Path, *, resume: bool = False, **overrides: Any) -> Run:
-    """Train without a bar."""
-    return api.train(values, {"output": str(path), **overrides}, resume=resume, progress=False)
+    """Train without a bar, or distil where *values* name a teacher."""
+    run = api.distill if "distill" in values else api.train
+    return run(values, {"output": str(path), **overrides}, resume=resume, progress=False)
 
 
 def train_and_keep(values: Mapping[str, Any], path: Path) -> ModelBundle:
@@ -163,7 +164,7 @@ class Bench:
     def objective(self) -> Objective:
         """The run's objective over its model: a second one would be over the same model."""
         bundle = self.parts.bundle
-        return build_objective(self.config, self.app, bundle.model, bundle.tokenizer)
+        return build_objective(self.config, self.app, bundle.model, bundle.tokenizer, teaching=self.parts.teaching)
 
     def batches(self, *, size: int, rows: int | None = None) -> list[Batch]:
         """The training examples in their order, *size* a batch."""

@@ -20,6 +20,8 @@ from et_core.interfaces import (
     App,
     Artifact,
     Backbone,
+    Batch,
+    Distiller,
     Evaluation,
     Example,
     Features,
@@ -28,9 +30,11 @@ from et_core.interfaces import (
     HeadSpec,
     Inputs,
     LossSpec,
+    Observed,
     Processor,
     Role,
     Row,
+    Term,
     Text,
     Tokenizer,
 )
@@ -52,6 +56,11 @@ def et_register_heads(register: Register) -> None:
 @hookimpl
 def et_register_apps(register: Register) -> None:
     register("stand-in-labels", "stand_ins:Labels", summary="One label for a text")
+
+
+@hookimpl
+def et_register_distillers(register: Register) -> None:
+    register("stand-in-logits", "stand_ins:Logits", summary="Squared distances of logits")
 
 
 class _Layer(nn.Module):
@@ -286,3 +295,19 @@ class Hits(Evaluation):
 
     def figures(self, read: Any) -> list[Figure]:
         return []
+
+
+class Logits(Distiller):
+    """The mean squared distance of the student's logits from the teacher's, row by row."""
+
+    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": teacher.outputs["logits"]}
+
+    def count(self, batch: Batch) -> Tensor:
+        return torch.tensor(float(len(batch)))
+
+    def forward(
+        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
+    ) -> Term:
+        apart = student.outputs["logits"] - recorded["logits"]
+        return Term(apart.square().mean(-1).sum(), self.count(batch))

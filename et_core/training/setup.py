@@ -209,10 +209,7 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     teaching = Teaching(config, app, train_rows, strategy) if config.distill.teachers else None
     encoding = {"max_length": config.data.max_length, "truncation": config.data.truncation}
     encoder = Encoder(config, app, tokenizer, backbone=backbone, encoding=encoding, strategy=strategy)
-    stores = {rows: encoder(rows) for rows in (train_rows, dev_rows) if rows is not None}
-    for rows, store in stores.items():
-        if not len(store):
-            raise DataError(f"{rows.description} has no usable rows.")
+    stores = {rows: _encoded(rows, encoder) for rows in (train_rows, dev_rows) if rows is not None}
     model = build_model(backbone, {"main": app})
     if teaching is not None:
         teaching.begin(model, tokenizer, is_fresh=not artifact.weights)
@@ -227,6 +224,13 @@ def assemble(config: RunConfig, strategy: Strategy) -> Parts:
     )
     dev = None if dev_rows is None else stores[dev_rows]
     return Parts(bundle, app, artifact, train_rows, dev_rows, stores[train_rows], dev, teaching)
+
+
+def _encoded(rows: Rows, encoder: Encoder) -> ExampleStore:
+    store = encoder(rows)
+    if not len(store):
+        raise DataError(f"{rows.description} has no usable rows.")
+    return store
 
 
 def _family(config: RunConfig, artifact: Artifact) -> str:

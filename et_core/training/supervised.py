@@ -16,7 +16,7 @@ class Supervised(Objective):
         super().__init__()
         self.model = model
         self.losses = nn.ModuleDict(losses)
-        self.static_graph = len(losses) == 1
+        self.static_graph = type(self).static_graph and len(losses) == 1
 
     def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         return {batch.task: self._loss(batch.task).count(batch.targets)}

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch import Tensor, nn
+from torch import nn
 
 from et_core import api
-from et_core.data import cache_folder
+from et_core.data.cache import cache_folder
 from et_core.errors import ConfigError
 from et_core.inference import Run
-from et_core.registry import refresh
+from et_core.registry import refresh, registry
 from et_core.training.loop import Loop
 
 TRAIN = {"epochs": 2, "batch_size": 8, "lr": 1e-3, "precision": "fp32", "log_every": 1}
@@ -39,7 +39,7 @@ def write_rows(
     rng = np.random.default_rng(seed)
     lines = ["text\ttext_pair\tlabel" if pairs else "text\tlabel"]
     for row in range(count):
-        words = [f"w{number}" for number in rng.integers(0, 40, int(rng.integers(3, 8)))]
+        words = [f"{'bcdfg'[n // 8]}{'aeiouylr'[n % 8]}" for n in rng.integers(0, 40, int(rng.integers(3, 8)))]
         words.insert(int(rng.integers(len(words))), str(rng.choice(list(WORDS.values())[row % 2])))
         fields = [" ".join(words), *(["a film of " + words[0]] if pairs else []), labels[row % len(labels)]]
         lines.append("\t".join(fields))
@@ -63,7 +63,7 @@ def settings(source: str, **sections: Any) -> dict[str, Any]:
 
 def train_teacher(path: Path, source: str, **sections: Any) -> str:
     """Train a teacher into *path*; the reference that names it."""
-    model = {"model": "bert-tiny-random@zoo", "train": {"epochs": 4, "lr": 3e-3}}
+    model = {"model": "bert-tiny-random@zoo", "train": {"epochs": 14, "lr": 3e-3}}
     api.train(settings(source, **{**model, **sections}), {"output": str(path)}, progress=False)
     return f"{path}@local"
 
@@ -114,13 +114,13 @@ def cached(kind: str) -> dict[Path, int]:
 
 
 @contextmanager
-def calls_of(cls: type[nn.Module]) -> Iterator[list[nn.Module]]:
-    """The modules of exactly the class *cls* that were called, in order."""
-    seen: list[nn.Module] = []
+def bert_calls() -> Iterator[list[tuple[int, bool]]]:
+    """The width of each BERT that was called, in order, and whether it was in training."""
+    cls, seen = registry("backbones").get("bert"), []
 
     def note(module: nn.Module, *rest: Any) -> None:
         if type(module) is cls:
-            seen.append(module)
+            seen.append((module.hidden_size, module.training))
 
     handle = nn.modules.module.register_module_forward_hook(note)
     try:
@@ -150,10 +150,6 @@ def figures(run: Run) -> dict[str, Any]:
     """The results that do not tell of a clock."""
     read = json.loads((run.path / "results.json").read_text("utf-8"))
     return {name: read[name] for name in ("metrics", "steps", "best_step", "parameters", "train_rows", "notes")}
-
-
-def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(bool((first[name] == second[name]).all()) for name in first)
 
 
 def plugin_file(path: Path, source: str) -> Iterator[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from et_core.hooks import Register, hookimpl
 from et_core.interfaces import Batch, Distiller, Model, Observed, Term
 from et_core.testing import DistillerConformance
+from tests.testing.sound_distiller import Sound
 
 ET_API = 1
 
@@ -20,61 +21,6 @@ ET_API = 1
 def et_register_distillers(register: Register) -> None:
     for name in ("sound", *BROKEN):
         register(f"{name}-distiller", f"mutants_distiller:DISTILLERS[{name}]", summary=f"The distiller called {name}")
-
-
-class Sound(Distiller):
-    """Logits by divergence at a temperature, layers by squared distance, the student's brought to another width.
-
-    Rows whose logits are near the teacher's mean weigh more.
-    """
-
-    wants: ClassVar[frozenset[str]] = frozenset({"layers"})
-    per_token: ClassVar[frozenset[str]] = frozenset({"states"})
-    fit_rows = 12
-
-    def __init__(self, *, student: Model, teacher: Model, temperature: float = 2.0) -> None:
-        super().__init__()
-        widths = student.backbone.hidden_size, teacher.backbone.hidden_size
-        self.project: nn.Module = nn.Identity() if widths[0] == widths[1] else nn.Linear(*widths, bias=False)
-        self.temperature = temperature
-        self.centre: Tensor
-        self.register_buffer("centre", torch.zeros(()), persistent=False)
-
-    def fit(self, observed: Iterable[tuple[Observed, Batch]]) -> None:
-        self.centre = torch.cat([seen.outputs["logits"].float() for seen, _ in observed]).mean(0)
-
-    def record(self, teacher: Observed, batch: Batch) -> dict[str, Tensor]:
-        logits = teacher.outputs["logits"].float()
-        weights = (self.centre - logits).square().mean(-1).neg().exp()
-        return {"logits": logits, "weights": weights, "states": self.top(teacher).half()}
-
-    def count(self, batch: Batch) -> Tensor:
-        return batch.inputs.texts[0].mask.sum().float()
-
-    def forward(
-        self, student: Observed, recorded: Mapping[str, Tensor], batch: Batch, *, progress: float = 0.0
-    ) -> Term:
-        mask = batch.inputs.texts[0].mask
-        logits = self.logits(student, recorded) * recorded["weights"].float()[:, None]
-        return Term(logits.sum() + self.layers(student, recorded, mask).sum(), self.count(batch))
-
-    def logits(self, student: Observed, recorded: Mapping[str, Tensor]) -> Tensor:
-        mine, goal = (self.log_softmax(seen["logits"].float()) for seen in (student.outputs, recorded))
-        return functional.kl_div(mine, goal, reduction="none", log_target=True)
-
-    def log_softmax(self, logits: Tensor) -> Tensor:
-        return (logits / self.temperature).log_softmax(-1)
-
-    def layers(self, student: Observed, recorded: Mapping[str, Tensor], mask: Tensor) -> Tensor:
-        return self.compare(self.project(self.top(student).float()), recorded["states"].float(), mask)
-
-    def top(self, seen: Observed) -> Tensor:
-        layers: Any = seen.features.extra["layers"]
-        top: Tensor = layers[-1]
-        return top
-
-    def compare(self, mine: Tensor, goal: Tensor, mask: Tensor) -> Tensor:
-        return (mine - goal).square().mean(-1) * mask
 
 
 class RecordsUnnamed(Sound):
@@ -341,47 +287,7 @@ class Clamped(Sound):
 
 
 BROKEN: dict[str, type[Distiller]] = {
-    "records-unnamed": RecordsUnnamed,
-    "names-unrecorded": NamesUnrecorded,
-    "records-maps": RecordsMaps,
-    "records-labels": RecordsLabels,
-    "records-too-much": RecordsTooMuch,
-    "records-means": RecordsMeans,
-    "centres-batch": CentresBatch,
-    "pools-padding": PoolsPadding,
-    "pools-length": PoolsLength,
-    "fits-by-chance": FitsByChance,
-    "saves-what-it-learns": SavesWhatItLearns,
-    "fits-projection": FitsProjection,
-    "reads-unasked": ReadsUnasked,
-    "records-unasked": RecordsUnasked,
-    "fits-unasked": FitsUnasked,
-    "wants-too-much": WantsTooMuch,
-    "cross-entropy-of-teacher": CrossEntropyOfTeacher,
-    "rounds-more": RoundsMore,
-    "leans": Leans,
-    "turned": Turned,
-    "student-cut-off": StudentCutOff,
-    "counts-otherwise": CountsOtherwise,
-    "ends-at-zero": EndsAtZero,
-    "counts-later": CountsLater,
-    "mean-of-batch": MeanOfBatch,
-    "weighs-places": WeighsPlaces,
-    "ignores-mask": IgnoresMask,
-    "trusts-padding": TrustsPadding,
-    "divides-by-length": DividesByLength,
-    "no-projection": NoProjection,
-    "unused-projection": UnusedProjection,
-    "keeps-teacher": KeepsTeacher,
-    "wrong-slope": WrongSlope,
-    "log-of-softmax": LogOfSoftmax,
-    "sums-in-half": SumsInHalf,
-    "writes-into-logits": WritesIntoLogits,
-    "writes-into-teacher": WritesIntoTeacher,
-    "writes-into-record": WritesIntoRecord,
-    "warms": Warms,
-    "holds-tensor": HoldsTensor,
-    "clamped": Clamped,
+    re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower(): cls for cls in Sound.__subclasses__()
 }
 DISTILLERS = {"sound": Sound, **BROKEN}
 

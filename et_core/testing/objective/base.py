@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 
 from et_core.interfaces import Batch, Inputs, Objective, Phase, Step, Term
 from et_core.runfolder import ModelBundle
-from et_core.testing.runs import Bench, Lab, labelled_rows, read_rows, run_values
+from et_core.testing.runs import Bench, Lab, labelled_rows, read_rows, run_values, train
 from et_core.testing.suite import Conformance
 from et_core.training.groups import make_optimizer
 
-GIVEN = ("model", "losses", "apps", "tokenizer")
-"""What a run gives to an objective."""
+GIVEN = ("model", "losses", "apps", "tokenizer", "lessons", "label_weight", "teachers")
+"""What a run gives to an objective; the last three where it has teachers."""
 
 STEPS = 6
 _TRAIN = {"max_steps": STEPS, "batch_size": 4, "checkpoint_every": STEPS // 2, "keep_checkpoints": STEPS}
@@ -77,6 +78,12 @@ class ObjectiveSuite(Conformance):
     rows: Sequence[Mapping[str, Any]] = tuple(labelled_rows())
     """Eight rows or more, keyed by role."""
 
+    distill: Mapping[str, Any] = {}
+    """What stands under ``distill:`` in a config, for an objective that learns from a teacher: the suite trains one."""
+
+    teacher: str | Mapping[str, Any] | None = None
+    """What that teacher is, as under ``model:`` in a config; None for the same as ``model``."""
+
     train: Mapping[str, Any] = {}
     """Settings of ``train:``, laid over six steps of four rows."""
 
@@ -91,8 +98,21 @@ class ObjectiveSuite(Conformance):
         """The config of a run."""
         objective = {"name": cls.name, **cls.config}
         rows = [dict(row) for row in cls.rows]
-        train = {**_TRAIN, **cls.train}
-        return run_values(app=cls.app, model=cls.model, rows=rows, train=train, objective=objective)
+        settings = {**_TRAIN, **cls.train}
+        rest = {"distill": {**cls.distill, "teacher": f"{cls.taught()}@local"}} if cls.distill else {}
+        return run_values(app=cls.app, model=cls.model, rows=rows, train=settings, objective=objective, **rest)
+
+    @classmethod
+    def taught(cls) -> Path:
+        """The run that teaches, trained once for all checks."""
+
+        def make() -> Path:
+            rows = [dict(row) for row in cls.rows]
+            model = cls.model if cls.teacher is None else cls.teacher
+            values = run_values(app=cls.app, model=model, rows=rows, train={"max_steps": STEPS})
+            return train(values, cls.folder() / "teacher").path
+
+        return cls.shared("teacher", make)
 
     def work(self) -> Work:
         """A new objective in training, with a new model."""
