@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import click
 
-from et_core.cli.options import config_arguments, print_metrics, show_log
+from et_core.cli.options import config_arguments, print_finished, show_log
 
 
 @click.command("distill")
@@ -23,9 +23,5 @@ def command(config: str | None, overrides: list[str], resume: bool, search_only:
     from et_core import api
 
     run = api.distill(config, overrides, resume=resume, search_only=search_only, progress=not quiet)
-    if quiet:
-        return
-    if run.metrics:
-        print_metrics(run.results["metrics"])
-    click.echo(f"\nmodel    {run.folder.model}\nreport   {run.report}\n")
-    click.echo(f"Next:    et predict {run.path} --input FILE --output predictions.jsonl")
+    if not quiet:
+        print_finished(run)

@@ -13,7 +13,7 @@ from et_core._json import finite
 from et_core.log import show_log as show_log
 
 if TYPE_CHECKING:
-    from et_core.inference import Written
+    from et_core.inference import Run, Written
 
 json_option: Callable[..., Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -66,6 +66,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in table:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         click.echo("  ".join([*cells, row[-1]]).rstrip())
+
+
+def print_finished(run: Run) -> None:
+    """Say what a run that was trained came to, and what to do with it."""
+    if run.metrics:
+        print_metrics(run.results["metrics"])
+    click.echo(f"\nmodel    {run.folder.model}\nreport   {run.report}\n")
+    click.echo(f"Next:    et predict {run.path} --input FILE --output predictions.jsonl")
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import click
 
-from et_core.cli.options import config_arguments, print_metrics, show_log
+from et_core.cli.options import config_arguments, print_finished, show_log
 
 
 @click.command("train")
@@ -20,9 +20,5 @@ def command(config: str | None, overrides: list[str], resume: bool, quiet: bool)
     from et_core import api
 
     run = api.train(config, overrides, resume=resume, progress=not quiet)
-    if quiet:
-        return
-    if run.metrics:
-        print_metrics(run.results["metrics"])
-    click.echo(f"\nmodel    {run.folder.model}\nreport   {run.report}\n")
-    click.echo(f"Next:    et predict {run.path} --input FILE --output predictions.jsonl")
+    if not quiet:
+        print_finished(run)
