@@ -28,6 +28,10 @@ LENGTH = 128
 BATCHES = (1, 32)
 
 
+TEACHER_SEED = 42
+"""Students of all seeds have one teacher, so that their spread is theirs."""
+
+
 @dataclass(frozen=True)
 class Task:
     """The example config of its teacher, the file that is reported on, its metrics, the deciding one first."""
@@ -36,45 +40,51 @@ class Task:
     train: str
     report_on: str
     metrics: tuple[str, ...]
-    epochs: float
-    """Passes of a student over the rows, new ones included."""
+    epochs: tuple[float, float]
+    """Passes of a student over the rows, and over rows and new ones together."""
 
-    augment: Mapping[str, Any]
+    copies: tuple[int, int, int]
+    """New rows for each by embedding-neighbours, random-deletion and span-mixing."""
+
+    batch_size: int = 128
+    search_steps: int = 800
+
+    @property
+    def augment(self) -> dict[str, Any]:
+        names = ("embedding-neighbours", "random-deletion", "span-mixing")
+        return {name: {"copies": copies} for name, copies in zip(names, self.copies, strict=True)}
 
 
-SINGLE = {
-    "embedding-neighbours": {"copies": 1},
-    "random-deletion": {"copies": 1},
-    "span-mixing": {"copies": 1},
-}
-MORE = {"embedding-neighbours": {"copies": 4}, "random-deletion": {"copies": 2}, "span-mixing": {"copies": 2}}
 TASKS = {
-    "sst2": Task("sst2.yaml", "glue/SST-2/train.tsv", "glue/SST-2/dev.tsv", ("accuracy",), 3, SINGLE),
-    "mrpc": Task("mrpc.yaml", "glue/MRPC/train.tsv", "glue/MRPC/dev.tsv", ("f1", "accuracy"), 10, MORE),
-    "stsb": Task("stsb.yaml", "glue/STS-B/train.tsv", "glue/STS-B/dev.tsv", ("pearson", "spearman"), 10, MORE),
-    "cola": Task("cola.yaml", "glue/CoLA/train.tsv", "glue/CoLA/dev.tsv", ("mcc", "accuracy"), 10, MORE),
-    "agnews": Task("agnews.yaml", "agnews/train.tsv", "agnews/test.tsv", ("accuracy", "macro-f1"), 5, MORE),
+    "sst2": Task(
+        "sst2.yaml", "glue/SST-2/train.tsv", "glue/SST-2/dev.tsv", ("accuracy",), (3, 3), (1, 1, 1), search_steps=1500
+    ),
+    "mrpc": Task("mrpc.yaml", "glue/MRPC/train.tsv", "glue/MRPC/dev.tsv", ("f1", "accuracy"), (10, 6), (2, 1, 1), 64),
+    "agnews": Task("agnews.yaml", "agnews/train.tsv", "agnews/test.tsv", ("accuracy", "macro-f1"), (8, 3), (2, 1, 1)),
+    "stsb": Task(
+        "stsb.yaml", "glue/STS-B/train.tsv", "glue/STS-B/dev.tsv", ("pearson", "spearman"), (10, 4), (2, 1, 1), 64
+    ),
+    "cola": Task("cola.yaml", "glue/CoLA/train.tsv", "glue/CoLA/dev.tsv", ("mcc", "accuracy"), (10, 4), (1, 1, 1)),
 }
 
 BERT = {"ref": "bert@init", "num_layers": 3, "hidden_size": 192, "num_heads": 12, "intermediate_size": 768}
 KD = {"vanilla-kd": 0.8}
-LEARNED = {**KD, "probes": {"weight": 0.4, "pooling": "mean"}}
+BAG = {"model": {"ref": "adabert@init", "num_cells": 0}, "distill": {"terms": KD}}
+RANDOM = {"model": {"ref": "adabert@init", "num_cells": 2, "cell": "random"}, "distill": {"terms": KD}}
+SEARCHED = {"model": {"ref": "adabert@init", "max_cells": 3}, "distill": {"terms": KD}}
 STUDENTS: dict[str, dict[str, Any]] = {
-    "bag": {"model": {"ref": "adabert@init", "num_cells": 0}, "distill": {"terms": KD}},
-    "random": {"model": {"ref": "adabert@init", "num_cells": 2, "cell": "random"}, "distill": {"terms": LEARNED}},
-    "vanilla-kd": {"model": BERT, "distill": {"terms": {"vanilla-kd": 0.8}}},
-    "pkd": {"model": BERT, "distill": {"terms": {"vanilla-kd": 0.8, "pkd": {"weight": 10.0, "layers": [2, 4]}}}},
-    "probes": {"model": BERT, "distill": {"terms": {"vanilla-kd": 0.8, "probes": 0.8}}},
-    "adabert": {"model": {"ref": "adabert@init"}, "distill": {"terms": LEARNED}},
-    "adabert-da": {"model": {"ref": "adabert@init"}, "distill": {"terms": LEARNED}, "augmented": True},
-    "bag-da": {"model": {"ref": "adabert@init", "num_cells": 0}, "distill": {"terms": KD}, "augmented": True},
-    "random-da": {
-        "model": {"ref": "adabert@init", "num_cells": 2, "cell": "random"},
-        "distill": {"terms": LEARNED},
-        "augmented": True,
-    },
+    "bag": BAG,
+    "random": RANDOM,
+    "vanilla-kd": {"model": BERT, "distill": {"terms": KD}},
+    "pkd": {"model": BERT, "distill": {"terms": {**KD, "pkd": {"weight": 10.0, "layers": [2, 4]}}}},
+    "probes": {"model": BERT, "distill": {"terms": {**KD, "probes": 0.8}}},
+    "adabert": SEARCHED,
+    "bag-da": {**BAG, "augmented": True},
+    "random-da": {**RANDOM, "augmented": True},
+    "adabert-da": {**SEARCHED, "augmented": True},
 }
-SEARCH = {"target": {"speedup": 9}, "train": {"epochs": 3}}
+LR = {"bert@init": 5e-4, "adabert@init": 1e-3}
+SEARCH = {"target": {"speedup": 8.5}, "efficiency": 1.0, "weights_first": 0.5}
 
 
 def main() -> None:
@@ -147,27 +157,27 @@ def train(arguments: argparse.Namespace, student: str, task: str, seed: int) -> 
     import et_core as et
     from et_core.config import load_config
 
-    overrides, folder = settings(arguments, task, seed), arguments.work
+    about, overrides, folder = TASKS[task], settings(arguments, task, seed), arguments.work
     name = f"{task}{f'-{arguments.limit}' if arguments.limit else ''}"
     path = folder / f"{name}-{student}-{seed}"
-    teacher = folder / f"{task}-teacher-{seed}"
-    config = ROOT / "examples" / TASKS[task].config
+    config = ROOT / "examples" / about.config
     if isinstance(load_config(config).config.data.dev, str):
-        overrides["data.dev"] = str(arguments.data / TASKS[task].report_on)
+        overrides["data.dev"] = str(arguments.data / about.report_on)
     if student == "teacher":
-        return et.train(config, {**overrides, "output": str(teacher)}, resume=teacher.exists(), progress=False)
+        return et.train(config, {**overrides, "output": str(path)}, resume=path.exists(), progress=False)
+    teacher = folder / f"{task}-teacher-{TEACHER_SEED}"
     spec = STUDENTS[student]
     distill = {"teacher": f"{teacher.resolve()}@local", "labels": 0.2, **spec["distill"]}
     if spec.get("augmented"):
-        distill["augment"] = TASKS[task].augment
+        distill["augment"] = about.augment
     model = dict(spec["model"])
     if model.get("cell") == "random":
         model["cell_seed"] = seed
     overrides |= {"output": str(path), "model": model, "distill": distill, "data.limit": arguments.limit}
-    overrides |= {"train.epochs": TASKS[task].epochs, "train.batch_size": 128, "train.lr": 1e-3}
-    overrides |= {"train.eval_every": "epoch", "train.precision": "fp32"}
-    if model["ref"] == "adabert@init" and "num_cells" not in model:
-        overrides["search"] = SEARCH
+    overrides |= {"train.epochs": about.epochs["augment" in distill], "train.batch_size": about.batch_size}
+    overrides |= {"train.lr": LR[model["ref"]], "train.eval_every": "epoch"}
+    if "max_cells" in model:
+        overrides["search"] = {**SEARCH, "train": {"max_steps": about.search_steps, "eval_every": "epoch"}}
     return et.distill(config, overrides, resume=path.exists(), progress=True)
 
 
@@ -190,13 +200,13 @@ def batch_of(rows: int, texts: int) -> Any:
 
     from et_core.interfaces import Batch, Inputs, Text
 
-    ids = torch.full((rows, LENGTH), 2023)
+    ids = torch.full((rows, LENGTH // texts), 2023)
     text = Text(ids, torch.ones_like(ids, dtype=torch.bool))
     return Batch(Inputs((text,) * texts), {}, torch.arange(rows))
 
 
 def flops(model: Any, texts: int) -> int:
-    """Floating-point operations for one row of LENGTH tokens a text, as torch counts products."""
+    """Floating-point operations for one row of LENGTH tokens, as torch counts products."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

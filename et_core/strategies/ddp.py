@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -9,7 +11,7 @@ import torch
 import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
-from torch.distributed import Store  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from et_core.interfaces import Objective, Prepared
@@ -50,7 +52,7 @@ class Ddp(Replicated):
         if not self._elsewhere:
             start_processes(self._enter, self._processes, worker, args)
             return
-        dist.init_process_group(self._backend)
+        dist.init_process_group(self._backend, store=_own_store(), rank=self._rank, world_size=self._processes)
         worker(self, *args)
         dist.destroy_process_group()
 
@@ -104,6 +106,23 @@ class Ddp(Replicated):
 
     def barrier(self) -> None:
         dist.barrier()
+
+
+_launches = itertools.count()
+
+
+def _own_store() -> Store:
+    """torchrun's store, with keys of this launch alone: a search and its student are two launches in one process.
+
+    Under the keys of the first the second would find addresses that nobody listens at any more.
+    """
+    return PrefixStore(f"launch-{next(_launches)}", _torchrun_store())
+
+
+@functools.cache
+def _torchrun_store() -> Store:
+    store: Store = next(rendezvous("env://"))[0]
+    return store
 
 
 class _Gather(torch.autograd.Function):

@@ -88,7 +88,7 @@ def figures(cell: Cell, depth: int, rows: Sequence[Candidate], picked: Candidate
         note = (
             "Scores are those of the weights that all networks share during the search, before any was trained alone."
         )
-        x_label = f"ms for one text of {length} tokens, on this machine"
+        x_label = f"ms for one row of {length} tokens, on this machine"
         found.append(Front("Quality against speed", x_label, "score on dev", points, note))
     return found
 

@@ -15,9 +15,12 @@ _LEAST, _SECONDS = 5, 0.25
 
 
 def latency_ms(model: Model, *, length: int, batch_size: int = 1, texts: int = 1) -> float:
-    """The median time of a forward pass over *texts* of *length* tokens a row, on the device that *model* is on."""
+    """The median time of a forward pass over rows of *length* tokens, on the device that *model* is on.
+
+    Where a model reads the *texts* of a row apart, each has its share of the tokens.
+    """
     device = next(model.parameters()).device
-    length = min(length, model.backbone.max_length or length)
+    length = min(length // texts, model.backbone.max_length or length)
     ids = torch.ones((batch_size, length), dtype=torch.int64, device=device)
     text = Text(ids, torch.ones_like(ids, dtype=torch.bool))
     batch = Batch(Inputs((text,) * texts), {}, torch.arange(batch_size))

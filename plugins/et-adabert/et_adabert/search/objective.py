@@ -51,7 +51,7 @@ class AdaBertSearch(Distillation):
     leave it out is the best choice. With *edges* "two" each draw is a network as it may be derived, two edges a node;
     "all" is the paper's, where a draw has all nine.
 
-    *target* ``{speedup: 20}``, ``{latency_ms: 5}`` or ``{params: 5M}`` asks for the best student inside it: at one text
+    *target* ``{speedup: 20}``, ``{latency_ms: 5}`` or ``{params: 5M}`` asks for the best student inside it: at one row
     of *length* tokens, measured on this machine. At the end the derived cell at each depth, and *sampled* others, are
     compared on dev.
     """
