@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from et_core.interfaces.preset import Preset, Provider, read_presets
     from et_core.interfaces.segmenter import Segmenter
     from et_core.interfaces.source import Source
+    from et_core.interfaces.stored import check_stored, load_weights
     from et_core.interfaces.strategy import MakeOptimizers, Prepared, Strategy
     from et_core.interfaces.tokenizer import Encoded, Tokenizer
     from et_core.interfaces.tracker import Tracker
@@ -97,6 +98,8 @@ __all__ = [
     "build_model",
     "check_backbone_options",
     "check_options",
+    "check_stored",
+    "load_weights",
     "provided_by",
     "read_presets",
     "value_at",
@@ -162,6 +165,8 @@ _ORIGINS = {
     "build_model": "et_core.interfaces.building",
     "check_backbone_options": "et_core.interfaces.building",
     "check_options": "et_core.interfaces.building",
+    "check_stored": "et_core.interfaces.stored",
+    "load_weights": "et_core.interfaces.stored",
     "provided_by": "et_core.interfaces.model",
     "read_presets": "et_core.interfaces.preset",
     "value_at": "et_core.config",

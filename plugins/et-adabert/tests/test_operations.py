@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from et_adabert.student.cell import CONVOLUTIONS
 from et_adabert.student.operations import Convolution, TokenNorm, make_operation
@@ -75,18 +76,54 @@ def test_padding_counts_in_no_statistic_of_training() -> None:
         torch.testing.assert_close(getattr(padded, name), getattr(plain, name), rtol=1e-4, atol=1e-4)
 
 
-def test_a_norm_of_training_has_the_gradient_of_torch() -> None:
+def test_the_first_batches_are_normalised_as_torch_does_it() -> None:
     torch.manual_seed(0)
     states = torch.randn(3, HIDDEN, LENGTH)
     weight = torch.randn(3, HIDDEN, LENGTH)
-    gradients = []
+    leaf, scale, shift = states.clone().requires_grad_(), torch.rand(HIDDEN), torch.rand(HIDDEN)
+    scale.requires_grad_()
+    expected = functional.batch_norm(leaf, None, None, scale, shift, training=True)
+    (expected * weight).sum().backward()
     for mask in (None, torch.ones(3, 1, LENGTH)):
-        leaf = states.clone().requires_grad_()
+        own = states.clone().requires_grad_()
         norm = TokenNorm(HIDDEN)
-        (norm(leaf, mask) * weight).sum().backward()
-        gradients.append((leaf.grad, norm.weight.grad))
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        norm.weight.data, norm.bias.data = scale.detach().clone(), shift.clone()
+        found = norm(own, mask)
+        (found * weight).sum().backward()
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(own.grad, leaf.grad, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(norm.weight.grad, scale.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("batches", "most_scale", "most_shift"), [(100, 1.0, 0.0), (200, 2.0, 2.5), (5000, 3.0, 5.0)])
+def test_later_batches_are_corrected_towards_the_running_statistics(
+    batches: int, most_scale: float, most_shift: float
+) -> None:
+    """Batch renormalisation, written from the formula."""
+    torch.manual_seed(0)
+    norm = TokenNorm(HIDDEN)
+    mean, var = np.array([0.0, 1.0, -9.0, 9.0]), np.array([1.0, 0.5, 0.02, 40.0])
+    norm.running_mean.copy_(torch.tensor(mean))
+    norm.running_var.copy_(torch.tensor(var))
+    norm.batches.fill_(batches)
+    states = torch.randn(5, HIDDEN, LENGTH)
+    found = norm(states).detach().numpy()
+    for unit in range(HIDDEN):
+        own = states[:, unit].numpy()
+        sigma_b, sigma = np.sqrt(own.var() + 1e-5), np.sqrt(var[unit] + 1e-5)
+        r = min(max(sigma_b / sigma, 1 / most_scale), most_scale)
+        d = min(max((own.mean() - mean[unit]) / sigma, -most_shift), most_shift)
+        np.testing.assert_allclose(found[:, unit], (own - own.mean()) / sigma_b * r + d, rtol=1e-3, atol=1e-4)
+
+
+def test_training_sees_what_evaluation_sees_once_statistics_are_known() -> None:
+    torch.manual_seed(0)
+    norm = TokenNorm(HIDDEN)
+    norm.batches.fill_(5000)
+    states = 1.5 * torch.randn(4, HIDDEN, LENGTH) + 0.7
+    scale, summand = norm.affine()
+    evaluated = states * scale[:, None] + summand[:, None]
+    torch.testing.assert_close(norm(states), evaluated, rtol=1e-4, atol=1e-4)
 
 
 def test_running_statistics_are_the_mean_of_all_batches_at_first() -> None:

@@ -8,13 +8,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from et_core.errors import ArtifactError, ConfigError
-from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Text, Tokenizer
+from et_core.errors import ConfigError
+from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Text, Tokenizer, check_stored, load_weights
 from et_hcnn.heads import LinearHead
 from et_hcnn.layers import Words, relu_layer
 from et_hcnn.vectors import load_vectors
@@ -69,13 +67,16 @@ class WordBackbone(Backbone):
         is_fresh = _VOCABULARY not in stored
         table = _read_vectors(options, tokenizer) if is_fresh else None
         if not is_fresh:
-            _check_stored(options, stored, tokenizer, str(artifact.ref) if artifact and artifact.weights else None)
+            _check_vocabulary(stored, tokenizer)
+        if artifact and artifact.weights:
+            _check_vectors(options, artifact)
+            check_stored(options, artifact, free=_FREE_WITH_WEIGHTS)
         backbone = cls(cls._complete(options, stored, table), vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id)
         if table is not None:
             backbone.words.weight.data.copy_(table)
             backbone._clear_padding()
         if artifact and artifact.weights:
-            backbone._load(artifact)
+            load_weights(backbone, artifact)
         return backbone
 
     def blocks(self) -> list[nn.Module]:
@@ -124,25 +125,6 @@ class WordBackbone(Backbone):
     def _clear_padding(self) -> None:
         with torch.no_grad():
             self.words.weight[self._pad_id].zero_()
-
-    def _load(self, artifact: Artifact) -> None:
-        stored: dict[str, Tensor] = {}
-        for path in artifact.weights:
-            try:
-                stored |= load_file(path)
-            except (SafetensorError, OSError) as error:
-                raise ArtifactError(f"{path} cannot be read: {error}") from error
-        wanted = self.layout({})
-        shapes = [{name: tensor.shape for name, tensor in tensors.items()} for tensors in (wanted, stored)]
-        wrong = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
-        if wrong:
-            raise ArtifactError(
-                f"the weights in {artifact.folder} are not those of the {self.model_type} that its config.json "
-                f"describes: {len(wrong)} tensors are missing, left over or of another shape, such as {wrong[0]!r}."
-            )
-        with torch.no_grad():
-            for name, tensor in wanted.items():
-                tensor.copy_(stored[name])
 
 
 class MatchingBackbone(WordBackbone):
@@ -226,25 +208,17 @@ def _read_vectors(options: Any, tokenizer: Tokenizer) -> Tensor | None:
     return None
 
 
-def _check_stored(options: Any, stored: Mapping[str, Any], tokenizer: Tokenizer, ref: str | None) -> None:
-    """ConfigError where *options* or *tokenizer* do not fit the sizes *stored*; *ref* names weights to go on from."""
+def _check_vocabulary(stored: Mapping[str, Any], tokenizer: Tokenizer) -> None:
     if tokenizer.vocab_size != stored[_VOCABULARY]:
         raise ConfigError(
             f"the tokenizer has {tokenizer.vocab_size} words, the model {stored[_VOCABULARY]}: "
             "they do not belong together. Leave out model.tokenizer."
         )
-    if ref is None:
-        return
+
+
+def _check_vectors(options: Any, artifact: Artifact) -> None:
     if options.vectors is not None:
         raise ConfigError(
-            f"model.vectors is {options.vectors}, but {ref} has word vectors of its own. Leave it out, or start from "
-            f"fresh weights with {stored['model_type']}@init."
-        )
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if field.name in _FREE_WITH_WEIGHTS or value is None or value == stored.get(field.name):
-            continue
-        raise ConfigError(
-            f"model.{field.name} is {value}, but the weights have {stored.get(field.name)}. "
-            f"Leave it out, or start from fresh weights with {stored['model_type']}@init."
+            f"model.vectors is {options.vectors}, but {artifact.ref} has word vectors of its own. Leave it out, or "
+            f"start from fresh weights with {artifact.config['model_type']}@init."
         )

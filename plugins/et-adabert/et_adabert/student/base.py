@@ -8,15 +8,24 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from et_adabert.student.inheritance import inherited_embeddings
 from et_adabert.student.network import Embeddings, LayerPooling, PairAlignment
-from et_core.errors import ArtifactError, ConfigError
-from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Model, Text, Tokenizer
+from et_core.errors import ConfigError
+from et_core.interfaces import (
+    Artifact,
+    Backbone,
+    Features,
+    Head,
+    Inputs,
+    Model,
+    Text,
+    Tokenizer,
+    check_stored,
+    load_weights,
+)
 
 Size = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -109,7 +118,7 @@ class CellBackbone(Backbone):
     def build(cls, options: Any, *, tokenizer: Tokenizer, artifact: Artifact | None = None) -> Self:
         stored = dict(artifact.config) if artifact else {}
         if artifact and artifact.weights:
-            _check_stored(options, stored, str(artifact.ref))
+            check_stored(options, artifact, free=_FREE_WITH_WEIGHTS)
         known = {**cls.defaults, **stored}
         given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
         sizes = type(options)(**{name: known.get(name) if value is None else value for name, value in given.items()})
@@ -121,7 +130,7 @@ class CellBackbone(Backbone):
             )
         backbone = cls.of(sizes, vocab_size=vocab_size, pad_id=tokenizer.pad_id)
         if artifact and artifact.weights:
-            backbone._load(artifact)
+            load_weights(backbone, artifact)
         return backbone
 
     @classmethod
@@ -194,36 +203,6 @@ class CellBackbone(Backbone):
         mask = text.mask.unsqueeze(1).to(states.dtype)
         return states * mask, mask
 
-    def _load(self, artifact: Artifact) -> None:
-        stored: dict[str, Tensor] = {}
-        for path in artifact.weights:
-            try:
-                stored |= load_file(path)
-            except (SafetensorError, OSError) as error:
-                raise ArtifactError(f"{path} cannot be read: {error}") from error
-        wanted = self.layout({})
-        shapes = [{name: tensor.shape for name, tensor in tensors.items()} for tensors in (wanted, stored)]
-        wrong = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
-        if wrong:
-            raise ArtifactError(
-                f"the weights in {artifact.folder} are not those of the {self.model_type} that its config.json "
-                f"describes: {len(wrong)} tensors are missing, left over or of another shape, such as {wrong[0]!r}."
-            )
-        with torch.no_grad():
-            for name, tensor in wanted.items():
-                tensor.copy_(stored[name])
-
 
 def _lengthened(part: Tensor, length: int) -> Tensor:
     return functional.pad(part, (0, length - part.shape[-1]))
-
-
-def _check_stored(options: Any, stored: Mapping[str, Any], ref: str) -> None:
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if field.name in _FREE_WITH_WEIGHTS or value is None or value == stored.get(field.name):
-            continue
-        raise ConfigError(
-            f"model.{field.name} is {value}, but {ref} has {stored.get(field.name)}. "
-            f"Leave it out, or start from fresh weights with {stored['model_type']}@init."
-        )

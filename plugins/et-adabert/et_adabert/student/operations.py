@@ -7,12 +7,21 @@ from torch.nn import functional
 from et_adabert.student.cell import CONVOLUTIONS
 
 _LEAST = 0.01
-"""What a step's statistics weigh at least in the running ones. The codes of the paper have .1, under which a batch of
-short texts, or of long ones, shifts what the next evaluation sees: batches are by length here."""
+"""What a step's statistics weigh at least in the running ones."""
+
+_ALONE, _RISING = 100, 200
+"""So many batches are normalised by their own statistics alone, and over so many more the corrections grow to"""
+
+_MOST_SCALE, _MOST_SHIFT = 3.0, 5.0
+"""which are r_max and d_max of Ioffe 2017."""
 
 
 class TokenNorm(nn.Module):
-    """Batch normalisation of [B, H, L] over real tokens: padding counts in no statistic."""
+    """Batch renormalisation (Ioffe 2017) of [B, H, L] over real tokens: padding counts in no statistic.
+
+    The paper's codes have plain batch normalisation. Batches are by length here, and a network that has seen long texts
+    only by the statistics of long texts judges them wrongly by those of all, which is what evaluation has.
+    """
 
     running_mean: Tensor
     running_var: Tensor
@@ -28,30 +37,40 @@ class TokenNorm(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """*states* normalised by their own statistics, as in training; *mask* [B, 1, L] is 1 on real tokens."""
+        """*states* normalised by their own statistics, corrected towards the running ones, as in training.
+
+        *mask* [B, 1, L] is 1 on real tokens. With r = sigma_B / sigma and d = (mu_B - mu) / sigma, both within bounds
+        and without a gradient, y = weight * (r * (x - mu_B) / sigma_B + d) + bias.
+        """
+        if mask is None:
+            count = torch.tensor(float(states.numel() // states.shape[1]))
+            variance, mean = torch.var_mean(states, (0, 2), correction=0)
+            centred = states - mean[:, None]
+        else:
+            count = mask.sum()
+            mean = (states * mask).sum((0, 2)) / count
+            centred = states - mean[:, None]
+            variance = (centred.square() * mask).sum((0, 2)) / count
+        deviation = torch.sqrt(variance + self._eps)
+        r, d = self._corrections(mean, deviation)
+        self._remember(mean, variance * (count / (count - 1).clamp(min=1)))
+        return centred * (self.weight * r / deviation)[:, None] + (self.bias + self.weight * d)[:, None]
+
+    @torch.no_grad()
+    def _corrections(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        risen = min(1.0, max(0.0, (float(self.batches) - _ALONE) / _RISING))
+        running = torch.sqrt(self.running_var + self._eps)
+        most = 1 + (_MOST_SCALE - 1) * risen
+        r = (deviation / running).clamp(1 / most, most)
+        return r, ((mean - self.running_mean) / running).clamp(-_MOST_SHIFT * risen, _MOST_SHIFT * risen)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
         self.batches += 1
         # The mean of all batches at first: operations of a search see few.
         momentum = max(_LEAST, 1 / float(self.batches))
-        if mask is None:
-            return functional.batch_norm(
-                states,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                training=True,
-                momentum=momentum,
-                eps=self._eps,
-            )
-        count = mask.sum()
-        mean = (states * mask).sum((0, 2)) / count
-        centred = states - mean[:, None]
-        variance = (centred.square() * mask).sum((0, 2)) / count
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), momentum)
-        scale = self.weight * torch.rsqrt(variance + self._eps)
-        return centred * scale[:, None] + self.bias[:, None]
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """What the normalisation by running statistics comes to: a factor and a summand for each state [H]."""

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from et_core.errors import ArtifactError, ConfigError
-from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Tokenizer
-from safetensors.torch import load_file
+from et_core.errors import ConfigError
+from et_core.interfaces import Artifact, Backbone, Features, Head, Inputs, Tokenizer, check_stored, load_weights
 from torch import Tensor, nn
 
 
@@ -61,8 +59,9 @@ class ConvolutionBackbone(Backbone):
         sizes = {name: stored[name] for name in vars(options) if name in stored}
         sizes |= {name: value for name, value in vars(options).items() if value is not None}
         backbone = cls(tokenizer.vocab_size, **sizes)
-        if artifact is not None:
-            backbone._load(artifact.weights)
+        if artifact and artifact.weights:
+            check_stored(options, artifact, free={"dropout"})
+            load_weights(backbone, artifact)
         return backbone
 
     def forward(self, inputs: Inputs, *, want: frozenset[str] = frozenset()) -> Features:
@@ -89,22 +88,6 @@ class ConvolutionBackbone(Backbone):
 
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         return {"model_type": self.family, **self._sizes}
-
-    def _load(self, files: tuple[Path, ...]) -> None:
-        """Copy what *files* hold for this backbone; what a head left there is passed over."""
-        if not files:
-            return
-        stored = {name: tensor for file in files for name, tensor in load_file(file).items()}
-        own = self.layout({})
-        wrong = [name for name in own if name not in stored or stored[name].shape != own[name].shape]
-        if wrong:
-            raise ArtifactError(
-                f"the weights in {files[0].parent} do not fit: {len(wrong)} tensors are missing or of another shape, "
-                f"such as {wrong[0]!r}. Leave out the sizes beside the reference."
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(stored[name])
 
 
 class _Layer(nn.Module):
