@@ -69,9 +69,10 @@ TASKS = {
 
 BERT = {"ref": "bert@init", "num_layers": 3, "hidden_size": 192, "num_heads": 12, "intermediate_size": 768}
 KD = {"vanilla-kd": 0.8}
+LEARNED = {**KD, "probes": {"weight": 0.4, "pooling": "mean"}}
 BAG = {"model": {"ref": "adabert@init", "num_cells": 0}, "distill": {"terms": KD}}
-RANDOM = {"model": {"ref": "adabert@init", "num_cells": 2, "cell": "random"}, "distill": {"terms": KD}}
-SEARCHED = {"model": {"ref": "adabert@init", "max_cells": 3}, "distill": {"terms": KD}}
+RANDOM = {"model": {"ref": "adabert@init", "num_cells": 2, "cell": "random"}, "distill": {"terms": LEARNED}}
+SEARCHED = {"model": {"ref": "adabert@init", "max_cells": 3}, "distill": {"terms": LEARNED}}
 STUDENTS: dict[str, dict[str, Any]] = {
     "bag": BAG,
     "random": RANDOM,
