@@ -85,7 +85,13 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "adabert-da": {**SEARCHED, "augmented": True},
 }
 LR = {"bert@init": 5e-4, "adabert@init": 1e-3}
-SEARCH = {"target": {"speedup": 8.5}, "efficiency": 1.0, "weights_first": 0.5}
+SEARCH = {
+    "target": {"speedup": 8.5},
+    "efficiency": 1.0,
+    "weights_first": 0.5,
+    "architecture_lr": 0.03,
+    "sampled": 24,
+}
 
 
 def main() -> None:

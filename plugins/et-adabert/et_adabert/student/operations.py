@@ -9,7 +9,10 @@ from et_adabert.student.cell import CONVOLUTIONS
 _LEAST = 0.01
 """What a step's statistics weigh at least in the running ones."""
 
-_ALONE, _RISING = 100, 200
+_LATER = 4
+"""How much more than those of the first steps: n ** (_LATER - 1) for the n-th (Shamir and Zhang 2013)."""
+
+_ALONE, _RISING = 20, 100
 """So many batches are normalised by their own statistics alone, and over so many more the corrections grow to"""
 
 _MOST_SCALE, _MOST_SHIFT = 3.0, 5.0
@@ -67,8 +70,7 @@ class TokenNorm(nn.Module):
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         self.batches += 1
-        # The mean of all batches at first: operations of a search see few.
-        momentum = max(_LEAST, 1 / float(self.batches))
+        momentum = max(_LEAST, _LATER / (float(self.batches) + _LATER - 1))
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance, momentum)
 
