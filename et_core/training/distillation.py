@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from et_core.config import Ramp, value_at
-from et_core.interfaces import Batch, Distiller, Loss, Model, Observed, Step, Term
+from et_core.interfaces import Batch, Distiller, Head, Loss, Model, Observed, Step, Term
 from et_core.training.supervised import Supervised
 
 _ALWAYS = frozenset({"tokens", "pooled"})
@@ -59,9 +59,13 @@ class Distillation(Supervised):
     def observe(self, batch: Batch) -> Observed:
         """The model's features with all that the distillers want, and the outputs of its head."""
         head = self.model.heads_by_task[batch.task]
-        wants = frozenset[str]().union(*(lesson.distiller.wants for lesson in self.lessons))
-        features = self.model.features(batch, want=(wants | head.needs) - _ALWAYS)
+        features = self.model.features(batch, want=self.wanted(head))
         return Observed(features, head(features))
+
+    def wanted(self, head: Head) -> frozenset[str]:
+        """The features that *head* and the distillers look at, without those that are always there."""
+        wants = frozenset[str]().union(*(lesson.distiller.wants for lesson in self.lessons))
+        return (wants | head.needs) - _ALWAYS
 
     def terms(self, student: Observed, batch: Batch, step: Step) -> dict[str, Term]:
         """The weighted terms of a *student* that was observed on *batch*: that of the labels, and each lesson's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
@@ -186,10 +186,21 @@ def make_lessons(
             if distiller.per_token:
                 _check_same_tokens(name, teacher, student.backbone, tokenizer)
                 _check_same_side(name, teacher, config.data.truncation)
-            short = name.rpartition("/")[2]
-            label = short if len(teachers) == 1 else f"{short}@{teacher.name}"
+            label = _label(name, config.distill.terms)
+            if len(teachers) > 1:
+                label = f"{label}@{teacher.name}"
             lessons[teacher].append(Lesson(label, _share(weight, len(teachers)), distiller, component.options))
     return lessons
+
+
+def _label(name: str, terms: Iterable[str]) -> str:
+    """What the term *name* goes by: without its distribution, unless another of *terms* has the same short name.
+
+    A ``/`` parts a lesson's name from that of what it recorded.
+    """
+    short = name.rpartition("/")[2]
+    alone = sum(term.rpartition("/")[2] == short for term in terms) == 1
+    return short if alone else name.replace("/", ".")
 
 
 def _term(name: str, term: Any) -> tuple[float | Ramp, ComponentConfig]:

@@ -24,6 +24,7 @@ from tests.distill.tools import (
     WORDS,
     bits,
     distil,
+    distil_apart,
     figures,
     losses,
     plugin_file,
@@ -147,31 +148,17 @@ def test_a_run_does_not_go_on_with_another_teacher(source: str, tmp_path: Path) 
         distil(tmp_path / "run", source, teacher, train={"checkpoint_every": 2}, resume=True)
 
 
-def start(tmp_path: Path, folder: Path, kill_at: int, *, resume: bool = False) -> None:
-    command = [sys.executable, "-m", "tests.seams.kills", str(tmp_path / "config.json"), str(folder), str(kill_at)]
-    done = subprocess.run(
-        [*command, "--distill", *(["--resume"] if resume else [])],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == (-signal.SIGKILL if kill_at else 0), done.stderr
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_to_the_same_bits(source: str, teacher: str, tmp_path: Path) -> None:
     config = settings(source, distill={"teacher": teacher, "terms": {"vanilla-kd": 1.0}}, train={"checkpoint_every": 3})
     (tmp_path / "config.json").write_text(json.dumps(config))
-    start(tmp_path, tmp_path / "whole", 0)
+    distil_apart(tmp_path / "whole", tmp_path / "config.json", 0)
     events = json.loads((tmp_path / "whole.events").read_text())
     for event in ("step 1", "step 4", "rename checkpoints/step-000006.tmp", "mkdir model.tmp"):
         killed = tmp_path / f"killed-{events.index(event)}"
-        start(tmp_path, killed, events.index(event) + 1)
-        start(tmp_path, killed, 0, resume=True)
+        distil_apart(killed, tmp_path / "config.json", events.index(event) + 1)
+        distil_apart(killed, tmp_path / "config.json", 0, resume=True)
         assert bits(killed) == bits(tmp_path / "whole")
 
 
@@ -261,6 +248,16 @@ def test_a_distiller_in_a_plugin_file_draws_a_student_to_its_teacher(
     run = distil(tmp_path / "run", source, teacher, {"acme-first": 2.0}, **file, train=LONG)
     assert run.config.distill.terms == {"acme-first/acme-first": 2.0}
     assert losses(run)[-1]["acme-first"] < 0.5 * losses(run)[0]["acme-first"]
+
+
+def test_distillers_of_one_short_name_keep_apart(source: str, teacher: str, tmp_path: Path) -> None:
+    files = plugin_file(
+        tmp_path / "acme_second.py", DISTILLER.replace("acme-first", "vanilla-kd").replace("acme_first", "acme_second")
+    )
+    terms = {"et-adabert/vanilla-kd": 0.5, "acme-second/vanilla-kd": 0.5}
+    for file in files:
+        run = distil(tmp_path / "run", source, teacher, terms, plugins={"files": [file]}, train={"epochs": 1})
+        assert {"et-adabert.vanilla-kd", "acme-second.vanilla-kd"} <= losses(run)[0].keys()
 
 
 def test_a_projection_is_trained_with_the_student_and_not_saved(source: str, teacher: str, tmp_path: Path) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +11,19 @@ import pytest
 from et_core import api
 from et_core.errors import ConfigError
 from et_core.inference import Run
-from tests.distill.tools import SEARCHED, STUDENT, bits, distil, figures, losses, refused, settings, stopped_at
+from tests.distill.tools import (
+    SEARCHED,
+    STUDENT,
+    bits,
+    distil,
+    distil_apart,
+    figures,
+    losses,
+    refused,
+    settings,
+    stopped_at,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 SEARCH = {"sampled": 1, "length": 16, "train": {"epochs": 2, "eval_every": 3}}
 GIVEN: dict[str, Any] = {"model": dict(SEARCHED), "search": SEARCH, "data": {"dev": 0.25}, "train": {"epochs": 1}}
 TERMS = {"vanilla-kd": 0.5, "probes": {"weight": 0.5, "fit_rows": 20}}
@@ -113,26 +119,12 @@ def test_a_model_that_leaves_its_architecture_open_is_not_trained(source: str, t
         api.train(settings(source, model=dict(SEARCHED)), {"output": str(tmp_path / "run")}, progress=False)
 
 
-def start(tmp_path: Path, folder: Path, kill_at: int, *, resume: bool = False) -> None:
-    command = [sys.executable, "-m", "tests.seams.kills", str(tmp_path / "config.json"), str(folder), str(kill_at)]
-    done = subprocess.run(
-        [*command, "--distill", *(["--resume"] if resume else [])],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == (-signal.SIGKILL if kill_at else 0), done.stderr
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_killed_search_goes_on_to_the_same_bits(source: str, teacher: str, tmp_path: Path) -> None:
     config = settings(source, distill={"teacher": teacher, "terms": TERMS}, **GIVEN)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    start(tmp_path, tmp_path / "whole", 0)
+    distil_apart(tmp_path / "whole", tmp_path / "config.json", 0)
     events = json.loads((tmp_path / "whole.events").read_text())
     for event in (
         "replace config.yaml.tmp",
@@ -145,7 +137,7 @@ def test_a_killed_search_goes_on_to_the_same_bits(source: str, teacher: str, tmp
         "mkdir model.tmp",
     ):
         killed = tmp_path / f"killed-{events.index(event)}"
-        start(tmp_path, killed, events.index(event) + 1)
-        start(tmp_path, killed, 0, resume=True)
+        distil_apart(killed, tmp_path / "config.json", events.index(event) + 1)
+        distil_apart(killed, tmp_path / "config.json", 0, resume=True)
         for part in ("", "search"):
             assert bits(killed / part) == bits(tmp_path / "whole" / part), event

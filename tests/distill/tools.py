@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +23,7 @@ from et_core.inference import Run
 from et_core.registry import refresh, registry
 from et_core.training.loop import Loop
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"epochs": 2, "batch_size": 8, "lr": 1e-3, "precision": "fp32", "log_every": 1}
 STUDENT: Mapping[str, Any] = {
     "ref": "bert@init",
@@ -157,3 +162,18 @@ def plugin_file(path: Path, source: str) -> Iterator[str]:
     path.write_text(source, "utf-8")
     yield str(path)
     refresh()
+
+
+def distil_apart(folder: Path, config: Path, kill_at: int, *, resume: bool = False) -> None:
+    """Distil by *config*, a JSON file, in a process of its own, killed at its event *kill_at* unless that is 0."""
+    command = [sys.executable, "-m", "tests.seams.kills", str(config), str(folder), str(kill_at)]
+    done = subprocess.run(
+        [*command, "--distill", *(["--resume"] if resume else [])],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == (-signal.SIGKILL if kill_at else 0), done.stderr

@@ -95,7 +95,7 @@ def test_the_first_batches_are_normalised_as_torch_does_it() -> None:
         torch.testing.assert_close(norm.weight.grad, scale.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("batches", "most_scale", "most_shift"), [(100, 1.0, 0.0), (200, 2.0, 2.5), (5000, 3.0, 5.0)])
+@pytest.mark.parametrize(("batches", "most_scale", "most_shift"), [(20, 1.0, 0.0), (70, 2.0, 2.5), (5000, 3.0, 5.0)])
 def test_later_batches_are_corrected_towards_the_running_statistics(
     batches: int, most_scale: float, most_shift: float
 ) -> None:
@@ -126,13 +126,14 @@ def test_training_sees_what_evaluation_sees_once_statistics_are_known() -> None:
     torch.testing.assert_close(norm(states), evaluated, rtol=1e-4, atol=1e-4)
 
 
-def test_running_statistics_are_the_mean_of_all_batches_at_first() -> None:
+def test_later_batches_weigh_more_in_the_running_statistics() -> None:
     torch.manual_seed(0)
     norm = TokenNorm(HIDDEN)
     batches = [3 * torch.randn(2, HIDDEN, LENGTH) + shift for shift in (0.0, 4.0, 8.0)]
     for batch in batches:
         norm(batch)
-    means = torch.stack([batch.mean((0, 2)) for batch in batches])
-    variances = torch.stack([batch.transpose(0, 1).flatten(1).var(1) for batch in batches])
-    torch.testing.assert_close(norm.running_mean, means.mean(0), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(norm.running_var, variances.mean(0), rtol=1e-4, atol=1e-4)
+    weights = [n * (n + 1) * (n + 2) for n in (1, 2, 3)]
+    means = np.stack([batch.mean((0, 2)).numpy() for batch in batches])
+    variances = np.stack([batch.transpose(0, 1).flatten(1).var(1).numpy() for batch in batches])
+    np.testing.assert_allclose(norm.running_mean, np.average(means, 0, weights), rtol=1e-4)
+    np.testing.assert_allclose(norm.running_var, np.average(variances, 0, weights), rtol=1e-4)

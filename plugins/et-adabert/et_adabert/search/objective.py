@@ -37,7 +37,6 @@ from et_core.training import Distillation, Lesson
 _SCORES = ("operation_scores", "depth_scores")
 _NONE = OPERATIONS.index("none")
 _ARCHITECTURE = "architecture"
-_ALWAYS = frozenset({"tokens", "pooled"})
 
 
 class AdaBertSearch(Distillation):
@@ -170,8 +169,7 @@ class AdaBertSearch(Distillation):
 
     def _seen(self, layers: Layers, batch: Batch) -> Observed:
         head = self.model.heads_by_task[batch.task]
-        wants = frozenset[str]().union(*(lesson.distiller.wants for lesson in self.lessons))
-        features = self.supernet.features(layers, want=(wants | head.needs) - _ALWAYS)
+        features = self.supernet.features(layers, want=self.wanted(head))
         return Observed(features, head(features))
 
     def result(self) -> Model:

@@ -10,7 +10,7 @@ _LEAST = 0.01
 """What a step's statistics weigh at least in the running ones."""
 
 _LATER = 4
-"""How much more than those of the first steps: n ** (_LATER - 1) for the n-th (Shamir and Zhang 2013)."""
+"""The n-th batch weighs as n ** (_LATER - 1) in them, about (polynomial-decay averaging, Shamir and Zhang 2013)."""
 
 _ALONE, _RISING = 20, 100
 """So many batches are normalised by their own statistics alone, and over so many more the corrections grow to"""
