@@ -72,7 +72,7 @@ KD = {"vanilla-kd": 0.8}
 LEARNED = {**KD, "probes": {"weight": 0.4, "pooling": "mean"}}
 BAG = {"model": {"ref": "adabert@init", "num_cells": 0}, "distill": {"terms": KD}}
 RANDOM = {"model": {"ref": "adabert@init", "num_cells": 2, "cell": "random"}, "distill": {"terms": LEARNED}}
-SEARCHED = {"model": {"ref": "adabert@init", "max_cells": 3}, "distill": {"terms": LEARNED}}
+SEARCHED = {"model": {"ref": "adabert@init"}, "distill": {"terms": LEARNED}, "searched": True}
 STUDENTS: dict[str, dict[str, Any]] = {
     "bag": BAG,
     "random": RANDOM,
@@ -85,13 +85,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "adabert-da": {**SEARCHED, "augmented": True},
 }
 LR = {"bert@init": 5e-4, "adabert@init": 1e-3}
-SEARCH = {
-    "target": {"speedup": 8.5},
-    "efficiency": 1.0,
-    "weights_first": 0.5,
-    "architecture_lr": 0.03,
-    "sampled": 24,
-}
+SEARCH = {"target": {"speedup": 8.5}}
 
 
 def main() -> None:
@@ -183,7 +177,7 @@ def train(arguments: argparse.Namespace, student: str, task: str, seed: int) -> 
     overrides |= {"output": str(path), "model": model, "distill": distill, "data.limit": arguments.limit}
     overrides |= {"train.epochs": about.epochs["augment" in distill], "train.batch_size": about.batch_size}
     overrides |= {"train.lr": LR[model["ref"]], "train.eval_every": "epoch"}
-    if "max_cells" in model:
+    if spec.get("searched"):
         overrides["search"] = {**SEARCH, "train": {"max_steps": about.search_steps, "eval_every": "epoch"}}
     return et.distill(config, overrides, resume=path.exists(), progress=True)
 
@@ -224,7 +218,7 @@ def flops(model: Any, texts: int) -> int:
 
 def compare_speed(arguments: argparse.Namespace) -> None:
     """Latencies in eager fp32 of each kept student beside BERT-base and its teacher, in turn, the medians of rounds."""
-    done = {(row["task"], row["student"]) for row in read(arguments.output) if row["student"] == "speed"}
+    done = {(row["task"], row["student"]) for row in read(arguments.output) if row["student"].startswith("speed of ")}
     for row in read(arguments.output):
         if row["task"] in arguments.tasks and row["student"] in arguments.students and row["limit"] is None:
             key = (row["task"], f"speed of {row['student']}")
@@ -241,7 +235,7 @@ def measure_speed(arguments: argparse.Namespace, row: Mapping[str, Any]) -> dict
     import et_core as et
 
     run = et.load(arguments.work / f"{row['task']}-{row['student']}-{row['seed']}", precision="fp32")
-    teacher = et.load(arguments.work / f"{row['task']}-teacher-{row['seed']}", precision="fp32")
+    teacher = et.load(arguments.work / f"{row['task']}-teacher-{TEACHER_SEED}", precision="fp32")
     models = {"student": run.bundle.model, "teacher": teacher.bundle.model, "bert-base": bert_base()}
     texts = {"student": texts_of(run), "teacher": 1, "bert-base": 1}
     found: dict[str, Any] = {}

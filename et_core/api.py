@@ -226,7 +226,7 @@ def _report_data(outcome: Outcome) -> ReportData:
     if parts.teaching is not None:
         facts["teacher"] = ", ".join(map(str, parts.teaching.teachers))
         if parts.teaching.more_rows is not None:
-            facts["training rows"] += f", {len(parts.teaching.more_rows):,} of them new"
+            facts["training rows"] += f", {len(parts.teaching.more_rows.rows):,} of them new"
     notes = list(outcome.notes)
     if outcome.skipped_total:
         notes.append(f"rows left out: {outcome.skipped_total}, listed in {outcome.folder.skipped_file.name}")

@@ -36,6 +36,10 @@ def objective_with(**promised: Any) -> Supervised:
         ({"phases": []}, "Flawed.phases() gives none, so nothing would be trained."),
         ({"phases": ["main"]}, "Flawed.phases() gives a str where a Phase is due."),
         ({"phases": [Phase("a.b")]}, "Flawed names a phase 'a.b'. Checkpoints join the name"),
+        (
+            {"phases": [Phase(after=1.0)]},
+            "Flawed: the phase 'main' has after=1.0. It is the share of the steps before it acts, from 0 to below 1.",
+        ),
         ({"phases": [Phase(every=0)]}, "Flawed: the phase 'main' has every=0. It acts each so many steps: 1, 2, ..."),
         ({"phases": [Phase(split="search")]}, "the phase 'main' learns from the split 'search', which splits() does"),
         (

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,12 +59,18 @@ def cached_file(
 
 def _prune(folder: Path, suffix: str) -> None:
     day_ago = time.time() - 86400
-    for leftover in folder.glob("*.tmp"):
-        if leftover.stat().st_mtime < day_ago:
+    for leftover, found in _files(folder, ".tmp"):
+        if found.st_mtime < day_ago:
             leftover.unlink(missing_ok=True)
-    kept = sorted(folder.glob(f"*{suffix}"), key=lambda path: path.stat().st_mtime, reverse=True)
     total = 0
-    for path in kept:
-        total += path.stat().st_size
+    for path, found in sorted(_files(folder, suffix), key=lambda file: file[1].st_mtime, reverse=True):
+        total += found.st_size
         if total > _LIMIT_BYTES:
             path.unlink(missing_ok=True)
+
+
+def _files(folder: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
+    """The files of *folder* with *suffix* that no other process takes away meanwhile."""
+    for path in folder.glob(f"*{suffix}"):
+        with contextlib.suppress(FileNotFoundError):
+            yield path, path.stat()

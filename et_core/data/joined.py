@@ -11,11 +11,14 @@ from et_core.interfaces import Example
 class JoinedStore(ExampleStore):
     """The examples of several stores, one after another; the rows of each count on from those before it."""
 
-    def __init__(self, stores: Sequence[ExampleStore]) -> None:
+    def __init__(self, stores: Sequence[ExampleStore], *, origins: np.ndarray | None = None) -> None:
+        """*origins* [rows] says which row each was made of, where some were."""
         self._stores = list(stores)
         self._firsts = np.cumsum([0, *(len(store) for store in stores)])
         self._rows_before = np.cumsum([0, *(store.rows_seen for store in stores)])
         self.lengths = np.concatenate([store.lengths for store in stores])
+        own = [store.origins + before for store, before in zip(stores, self._rows_before[:-1], strict=True)]
+        self.origins = np.concatenate(own) if origins is None else origins
         self.starts = np.concatenate(
             [store.starts + first for store, first in zip(stores, self._firsts[:-1], strict=True)]
         )

@@ -33,6 +33,9 @@ class ExampleStore:
         self.starts = np.flatnonzero(np.diff(self._rows, prepend=-1))
         """The position of each row's first example: as many as there are rows."""
 
+        self.origins = self._rows[self.starts]
+        """Which row each row was made of: itself, by its number, unless augmentation made it."""
+
         self._beside: tuple[tuple[ExampleStore, tuple[str, ...]], ...] = ()
 
     def beside(self, other: ExampleStore, *, leave_out: tuple[str, ...] = ()) -> ExampleStore:

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
         check_backbone_options,
         check_options,
     )
-    from et_core.interfaces.distiller import Distiller, Observed
+    from et_core.interfaces.distiller import Distiller
     from et_core.interfaces.embeds import Embeds
     from et_core.interfaces.evaluation import Evaluation, Metric
     from et_core.interfaces.example import Example, Row
     from et_core.interfaces.figures import Bars, Examples, Figure, Front, Graph, Matrix, Point, Scatter
     from et_core.interfaces.head import Head
-    from et_core.interfaces.inputs import Batch, Features, Inputs, Text
+    from et_core.interfaces.inputs import Batch, Features, Inputs, Observed, Text
     from et_core.interfaces.loss import Loss
     from et_core.interfaces.model import Model, accepted_by, provided_by
-    from et_core.interfaces.objective import Objective, Phase, Step, Term
+    from et_core.interfaces.objective import Objective, Phase, Share, Step, Term
     from et_core.interfaces.optimization import OptimizerFactory, Schedule
     from et_core.interfaces.preset import Preset, Provider, read_presets
     from et_core.interfaces.segmenter import Segmenter
@@ -82,6 +82,7 @@ __all__ = [
     "Schedule",
     "Search",
     "Segmenter",
+    "Share",
     "Source",
     "Step",
     "Strategy",
@@ -133,7 +134,7 @@ _ORIGINS = {
     "Metric": "et_core.interfaces.evaluation",
     "Model": "et_core.interfaces.model",
     "Objective": "et_core.interfaces.objective",
-    "Observed": "et_core.interfaces.distiller",
+    "Observed": "et_core.interfaces.inputs",
     "OptimizerFactory": "et_core.interfaces.optimization",
     "Phase": "et_core.interfaces.objective",
     "Point": "et_core.interfaces.figures",
@@ -150,6 +151,7 @@ _ORIGINS = {
     "Search": "et_core.interfaces.backbone",
     "Segmenter": "et_core.interfaces.segmenter",
     "Source": "et_core.interfaces.source",
+    "Share": "et_core.interfaces.objective",
     "Step": "et_core.interfaces.objective",
     "Strategy": "et_core.interfaces.strategy",
     "Term": "et_core.interfaces.objective",

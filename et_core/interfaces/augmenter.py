@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,14 @@ class Augmenter(ABC):
     Keyword arguments are options in a config. Where the constructor names *teacher* or *tokenizer*, it gets the first
     teacher's Model and its Tokenizer besides, such as for the table of its token embeddings.
     """
+
+    @classmethod
+    def reads(cls, options: Mapping[str, Any]) -> Any:
+        """What it reads besides its *options* and the teacher, such as the hash of a model's files, as JSON values.
+
+        New rows are kept, and made anew where this is another.
+        """
+        return None
 
     @abstractmethod
     def augment(self, rows: Sequence[Texts], rng: np.random.Generator) -> list[Texts]:

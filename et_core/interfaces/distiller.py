@@ -2,21 +2,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from et_core.interfaces.inputs import Batch, Features
+from et_core.interfaces.inputs import Batch, Observed
 from et_core.interfaces.objective import Term
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What was seen of one model on a batch: its features and the outputs of its head."""
-
-    features: Features
-    outputs: Mapping[str, Tensor]
 
 
 class Distiller(nn.Module, ABC):

@@ -100,3 +100,11 @@ def _flatten_text(prefix: str, text: Text) -> dict[str, Tensor]:
 def _unflatten_text(flat: Mapping[str, Tensor], prefix: str) -> Text | None:
     ids = flat.get(f"{prefix}.ids")
     return None if ids is None else Text(ids, flat[f"{prefix}.mask"], flat.get(f"{prefix}.segments"))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen of one model on a batch: its features and the outputs of its head."""
+
+    features: Features
+    outputs: Mapping[str, Tensor]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from et_core.interfaces.backbone import Backbone
 from et_core.interfaces.head import Head
-from et_core.interfaces.inputs import Batch, Features, Inputs
+from et_core.interfaces.inputs import Batch, Features, Inputs, Observed
 
 _ALWAYS = frozenset({"tokens", "pooled"})
 """Features that need not be asked for."""
@@ -29,6 +29,7 @@ class Model(nn.Module):
         With "towers" each text of the batch goes through the backbone by itself, and the features are those of the
         texts, in ``extra["towers"]``. Marks go with the first text.
         """
+        want -= _ALWAYS
         if not want & _TOWERS:
             features: Features = self.backbone(batch.inputs, want=want)
             return features
@@ -38,9 +39,13 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The outputs of the head of the batch's task, [B, ...] by name."""
+        return dict(self.observe(batch).outputs)
+
+    def observe(self, batch: Batch, *, want: frozenset[str] = frozenset()) -> Observed:
+        """The features that the head of the batch's task looks at, with what else is wanted, and its outputs."""
         head = self.heads_by_task[batch.task]
-        outputs: dict[str, Tensor] = head(self.features(batch, want=head.needs - _ALWAYS))
-        return outputs
+        features = self.features(batch, want=want | head.needs)
+        return Observed(features, head(features))
 
     @property
     def heads_by_task(self) -> dict[str, Head]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -12,13 +12,22 @@ from et_core.interfaces.figures import Figure
 from et_core.interfaces.inputs import Batch
 from et_core.interfaces.model import Model
 
+T = TypeVar("T")
+
+
+class Share(Protocol):
+    """Gives each rank the *value* that the main one calls it with."""
+
+    def __call__(self, value: T, /) -> T: ...
+
 
 @dataclass(frozen=True)
 class Phase:
     """One optimiser's share of a step: which parameters it moves, how, how often, and on which split of the data.
 
     *parameters* are shell patterns over the objective's parameter names. None takes the run's own setting. Phases on
-    the same split share a step's batch. A phase with ``every=k`` acts in each k-th step.
+    the same split share a step's batch. A phase with ``every=k`` acts in each k-th step, one with ``after`` once that
+    share of all steps is done.
     """
 
     name: str = "main"
@@ -28,7 +37,12 @@ class Phase:
     weight_decay: float | None = None
     clip_norm: float | None = None
     every: int = 1
+    after: float = 0.0
     split: str = "train"
+
+    def acts(self, index: int, total: int) -> bool:
+        """Whether it acts in the step *index*, from 0, of *total*."""
+        return index % self.every == 0 and index >= self.after * total
 
 
 @dataclass(frozen=True)
@@ -115,10 +129,11 @@ class Objective(nn.Module, ABC):
         ``build_model``, so that it can be built again.
         """
 
-    def conclude(self, score: Callable[[Model], float] | None) -> None:
+    def conclude(self, score: Callable[[Model], float] | None, share: Share) -> None:
         """Decide, once training is over, what ``result`` gives, where there is something to choose from.
 
         *score* measures a model on the dev set by the metric that picks weights, higher being better; None without one.
+        *share* gives all ranks what the main one has: each has to decide the same, and no two measure the same time.
         """
         return
 

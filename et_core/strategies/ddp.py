@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import itertools
 import os
@@ -18,6 +19,9 @@ from et_core.interfaces import Objective, Prepared
 from et_core.interfaces.strategy import MakeOptimizers
 from et_core.strategies.processes import start_processes
 from et_core.strategies.replicated import Replicated, best_device
+
+_PATIENCE = datetime.timedelta(days=1)
+"""How long a rank waits for another: the main one may encode data, or let a teacher read it, for hours."""
 
 
 class Ddp(Replicated):
@@ -52,7 +56,9 @@ class Ddp(Replicated):
         if not self._elsewhere:
             start_processes(self._enter, self._processes, worker, args)
             return
-        dist.init_process_group(self._backend, store=_own_store(), rank=self._rank, world_size=self._processes)
+        dist.init_process_group(
+            self._backend, store=_own_store(), rank=self._rank, world_size=self._processes, timeout=_PATIENCE
+        )
         worker(self, *args)
         dist.destroy_process_group()
 
@@ -60,7 +66,7 @@ class Ddp(Replicated):
         self._rank = rank
         if self.device.type == "cpu":
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._processes))
-        dist.init_process_group(self._backend, store=store, rank=rank, world_size=self._processes)
+        dist.init_process_group(self._backend, store=store, rank=rank, world_size=self._processes, timeout=_PATIENCE)
         worker(self, *args)
         # Not after an error: the others would see a closed connection before anyone hears of its cause.
         dist.destroy_process_group()

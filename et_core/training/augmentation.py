@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from et_core.training.teachers import Teacher
 
 _CHUNK = 2000
 _GIVEN = ("teacher", "tokenizer")
+_MADE_OF = "made of"
 
 
 def check_augment(config: RunConfig) -> None:
@@ -33,8 +35,16 @@ def check_augment(config: RunConfig) -> None:
         check_options("augmenters", component, where=_where(name), given=_GIVEN)
 
 
-def new_rows(config: RunConfig, teacher: Teacher, app: App, rows: Rows, strategy: Strategy) -> Rows | None:
-    """The new rows of *rows* that ``distill.augment`` asks for, without labels; None where it asks for none.
+@dataclass(frozen=True)
+class NewRows:
+    """Rows that augmentation made, without labels, and the position of the training row that each was *made_of*."""
+
+    rows: Rows
+    made_of: np.ndarray
+
+
+def new_rows(config: RunConfig, teacher: Teacher, app: App, rows: Rows, strategy: Strategy) -> NewRows | None:
+    """The new rows of *rows* that ``distill.augment`` asks for; None where it asks for none.
 
     Each copy of a row that differs from it and from its other copies is a row. They are the same for the same seed.
     """
@@ -47,15 +57,18 @@ def new_rows(config: RunConfig, teacher: Teacher, app: App, rows: Rows, strategy
         "teacher": teacher.digest,
         "augment": config.distill.augment,
         "seed": config.train.seed,
-        "code": [code_fingerprint(part) for part in (*classes, type(app))],
+        "reads": [cls.reads(component.options) for cls, (_, component) in zip(classes, wanted, strict=True)],
+        "code": [code_fingerprint(part) for part in (*classes, type(app), _Made)],
     }
-    made = _Made(config, teacher, app, wanted)
-    path = _kept("augmented", key, lambda: made(rows), strategy)
+    path = _kept("augmented", key, lambda: _Made(config, teacher, app, wanted)(rows), strategy)
     if path.stat().st_size == 0:
         raise ConfigError(
             f"distill.augment makes no new row of {rows.description}: no copy differs. Leave it out, or raise its rate."
         )
-    return open_rows(str(path), ReadOptions(), roles=_without_targets(app), need_targets=False)
+    with path.open(encoding="utf-8") as file:
+        made_of = np.asarray([json.loads(line)[_MADE_OF] for line in file])
+    found = open_rows(str(path), ReadOptions(), roles=_without_targets(app), need_targets=False)
+    return NewRows(found, made_of)
 
 
 def labelled(rows: Rows, app: App, recorded: ExampleStore, key: Mapping[str, Any], strategy: Strategy) -> Rows:
@@ -130,7 +143,7 @@ class _Made:
             yield from self._new(chunk, number)
 
     def _new(self, chunk: Sequence[Row], number: int) -> Iterator[dict[str, Any]]:
-        """The new rows of a chunk, those of a row one after another."""
+        """The new rows of the chunk *number*, those of a row one after another, with its position."""
         roles = self._app.text_roles
         texts: list[Texts] = [tuple(row[role] for role in roles if role in row) for row in chunk]
         seen = [{own} for own in texts]
@@ -142,11 +155,11 @@ class _Made:
                     if new not in seen[index] and all(text.strip() for text in new):
                         seen[index].add(new)
                         made[index].append(new)
-        for row, found in zip(chunk, made, strict=True):
+        for position, (row, found) in enumerate(zip(chunk, made, strict=True), start=number * _CHUNK):
             own = [role for role in roles if role in row]
             kept = {name: value for name, value in row.items() if not self._app.roles[name].target}
             for new in found:
-                yield {**kept, **dict(zip(own, new, strict=True))}
+                yield {**kept, **dict(zip(own, new, strict=True)), _MADE_OF: position}
 
 
 def _augmenter(name: str, options: Mapping[str, Any]) -> tuple[int, ComponentConfig]:

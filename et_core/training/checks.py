@@ -35,6 +35,11 @@ def check_phases(objective: Objective) -> None:
             raise ComponentError(
                 f"{owner}: the phase {phase.name!r} has every={phase.every!r}. It acts each so many steps: 1, 2, ..."
             )
+        if not 0 <= phase.after < 1:
+            raise ComponentError(
+                f"{owner}: the phase {phase.name!r} has after={phase.after!r}. It is the share of the steps before it "
+                "acts, from 0 to below 1."
+            )
         if phase.split not in splits:
             raise ComponentError(
                 f"{owner}: the phase {phase.name!r} learns from the split {phase.split!r}, which splits() does not "

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from et_core.config import Ramp, value_at
-from et_core.interfaces import Batch, Distiller, Head, Loss, Model, Observed, Step, Term
+from et_core.interfaces import Batch, Distiller, Loss, Model, Observed, Step, Term
 from et_core.training.supervised import Supervised
-
-_ALWAYS = frozenset({"tokens", "pooled"})
-"""Features that need not be asked for."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,11 @@ class Lesson:
         """What its distiller recorded of the teacher for the rows of *batch*."""
         prefix = f"{self.name}/"
         return {name.removeprefix(prefix): tensor for name, tensor in batch.targets.items() if name.startswith(prefix)}
+
+
+def wanted(lessons: Iterable[Lesson]) -> frozenset[str]:
+    """The features that the distillers of *lessons* look at."""
+    return frozenset[str]().union(*(lesson.distiller.wants for lesson in lessons))
 
 
 class Distillation(Supervised):
@@ -58,14 +60,12 @@ class Distillation(Supervised):
 
     def observe(self, batch: Batch) -> Observed:
         """The model's features with all that the distillers want, and the outputs of its head."""
-        head = self.model.heads_by_task[batch.task]
-        features = self.model.features(batch, want=self.wanted(head))
-        return Observed(features, head(features))
+        return self.model.observe(batch, want=self.wants)
 
-    def wanted(self, head: Head) -> frozenset[str]:
-        """The features that *head* and the distillers look at, without those that are always there."""
-        wants = frozenset[str]().union(*(lesson.distiller.wants for lesson in self.lessons))
-        return (wants | head.needs) - _ALWAYS
+    @property
+    def wants(self) -> frozenset[str]:
+        """The features that distillers look at."""
+        return wanted(self.lessons)
 
     def terms(self, student: Observed, batch: Batch, step: Step) -> dict[str, Term]:
         """The weighted terms of a *student* that was observed on *batch*: that of the labels, and each lesson's."""

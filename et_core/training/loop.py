@@ -124,7 +124,7 @@ class Loop:
         return position
 
     def _step(self, index: int, feeds: Mapping[str, Iterator[Turn]], interval: _Interval, stop: StopOnSignal) -> bool:
-        acting = [phase for phase in self._phases if index % phase.every == 0]
+        acting = [phase for phase in self._phases if phase.acts(index, self._plan.total_steps)]
         turns = {name: next(feed) for name, feed in feeds.items()}
         stopping = False
         for number, phase in enumerate(acting):

@@ -16,7 +16,7 @@ from et_core.errors import ConfigError, DataError
 from et_core.inference.engine import TOKEN_BUDGET, TOKEN_BUDGETS, Engine
 from et_core.inference.precision import autocast, same_precision
 from et_core.interfaces import Batch, Example, Model, Observed, Strategy
-from et_core.training.distillation import Lesson
+from et_core.training.distillation import Lesson, wanted
 from et_core.training.encoding import code_fingerprint
 from et_core.training.teachers import Teacher
 
@@ -24,7 +24,6 @@ log = logging.getLogger("et")
 OUTPUTS = "outputs/"
 """What the names of the teacher's own outputs begin with, where they are recorded too, to read labels off them."""
 
-_ALWAYS = frozenset({"tokens", "pooled"})
 _TELL_SECONDS = 15.0
 _WINDOW = 256
 """Rows of which something is held for each token at a time; of others as many as are encoded together."""
@@ -51,9 +50,6 @@ class Recordings:
         self._fit_rows = fit_rows
         self._seed = seed
         self._fitted = False
-        self._head = teacher.model.heads_by_task["main"]
-        wants = frozenset[str]().union(*(lesson.distiller.wants for lesson in lessons))
-        self._want = (wants | self._head.needs) - _ALWAYS
         self._precision = same_precision(teacher.run.bundle.precision, strategy.device)
         fits = any(lesson.distiller.fit_rows for lesson in lessons)
         self._key = {
@@ -67,7 +63,10 @@ class Recordings:
                 ]
                 for lesson in lessons
             ],
-            "code": [code_fingerprint(type(part)) for part in (teacher.app, teacher.model.backbone, self._head)],
+            "code": [
+                code_fingerprint(type(part))
+                for part in (teacher.app, teacher.model.backbone, *teacher.model.heads_by_task.values())
+            ],
             "precision": self._precision,
             "fit": [fit_rows.fingerprint(), seed] if fits else None,
         }
@@ -154,8 +153,7 @@ class Recordings:
         return {**self._recorded(seen, batch), **{f"{OUTPUTS}{name}": part for name, part in seen.outputs.items()}}
 
     def _observe(self, model: Model, batch: Batch) -> Observed:
-        features = model.features(batch, want=self._want)
-        return Observed(features, self._head(features))
+        return model.observe(batch, want=wanted(self._lessons))
 
     def _fit(self) -> None:
         """Let each distiller learn what it has to know of the teacher, from rows that are drawn with the seed."""

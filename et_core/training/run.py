@@ -124,6 +124,10 @@ class _Run:
         self._notes: list[str] = []
         self._weights = " ".join(file_sha256(path) for path in parts.artifact.weights)
         bundle, teaching = parts.bundle, parts.teaching
+        if teaching is not None:
+            # What measures a time does so where the run computes.
+            for model in (bundle.model, *(teacher.model for teacher in teaching.teachers)):
+                model.to(strategy.device)
         objective = build_objective(config, parts.app, bundle.model, bundle.tokenizer, teaching=teaching)
         if teaching is not None:
             teaching.check_size(objective.result())
@@ -165,7 +169,7 @@ class _Run:
             self._note(f"the weights are those of step {best}, the best on dev of {position.step} steps")
         expand_tokens(self._prepared.objective)
         objective = self._prepared.objective.eval()
-        objective.conclude(self._score if self._main else None)
+        objective.conclude(self._score if self._main else None, lambda value: self._strategy.gather(value)[0])
         for text in objective.notes():
             self._note(text)
         self._parts.bundle.model = objective.result()
@@ -230,7 +234,7 @@ class _Run:
                 processes=strategy.processes,
                 examples=store.examples_of(rows),
             )
-            for name, rows in share_out(len(store.starts), objective.splits(), seed=train.seed).items()
+            for name, rows in share_out(store.origins, objective.splits(), seed=train.seed).items()
         }
 
     def _optimizers(self, objective: Objective) -> dict[str, torch.optim.Optimizer]:

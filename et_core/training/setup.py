@@ -98,7 +98,7 @@ def search_config(config: RunConfig) -> RunConfig | None:
             raise ConfigError(f"search is set, but the model {config.model.ref} leaves nothing to search for.")
         return None
     # What a search has found is in its last weights, unless someone wants it otherwise.
-    settings = {"train.keep_best": None} | {
+    settings = {"train.keep_best": None, "train.patience": None} | {
         f"train.{key}": value for key, value in flatten(config.search.train).items()
     }
     name = search.objective if config.search.name == "auto" else config.search.name

@@ -36,11 +36,16 @@ class Split(Protocol):
         """
 
 
-def share_out(count: int, shares: Mapping[str, float], *, seed: int) -> dict[str, np.ndarray]:
-    """Deal *count* rows out at random by *shares* [0, 1], which add up to 1: the positions of each, ascending."""
-    order = np.random.default_rng((seed, 2)).permutation(count)
-    cuts = np.rint(np.cumsum(list(shares.values()))[:-1] * count).astype(int)
-    return {name: np.sort(rows) for name, rows in zip(shares, np.split(order, cuts), strict=True)}
+def share_out(origins: np.ndarray, shares: Mapping[str, float], *, seed: int) -> dict[str, np.ndarray]:
+    """Deal rows out at random by *shares* [0, 1], which add up to 1: the positions of each, ascending.
+
+    Rows of the same *origins* [rows] stay together: a row and those that augmentation made of it.
+    """
+    distinct = np.unique(origins)
+    order = np.random.default_rng((seed, 2)).permutation(len(distinct))
+    cuts = np.rint(np.cumsum(list(shares.values()))[:-1] * len(distinct)).astype(int)
+    dealt = zip(shares, np.split(order, cuts), strict=True)
+    return {name: np.flatnonzero(np.isin(origins, distinct[chosen])) for name, chosen in dealt}
 
 
 class StoreSplit:

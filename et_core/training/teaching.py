@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from et_core.config import RunConfig
@@ -28,7 +29,7 @@ class Teaching:
             for teacher in self.teachers:
                 check_teacher(teacher, app)
             self.more_rows = new_rows(config, self.teachers[0], app, train_rows, strategy)
-            """New training rows without labels, where the config asks for augmentation."""
+            """New training rows, where the config asks for augmentation."""
 
         self._app = app
         self._recordings: list[Recordings] = []
@@ -68,7 +69,7 @@ class Teaching:
             old = recordings.beside(old, self._train_rows, recordings.of(self._train_rows))
         if self.more_rows is None:
             return old
-        rows, first = self.more_rows, self._recordings[0]
+        rows, first = self.more_rows.rows, self._recordings[0]
         recorded = [
             recordings.of(rows, outputs=recordings is first)  # the teacher runs once for both
             for recordings in self._recordings
@@ -77,7 +78,8 @@ class Teaching:
         new = encode(new_labelled)
         for recordings, found in zip(self._recordings, recorded, strict=True):
             new = recordings.beside(new, rows, found)
-        return JoinedStore([old, new])
+        origins = np.concatenate([old.origins, self.more_rows.made_of[new.origins]])
+        return JoinedStore([old, new], origins=origins)
 
     def check_size(self, student: Model) -> None:
         """ConfigError where *student*, as it will be saved, is larger than a teacher."""

@@ -16,6 +16,7 @@ from et_core.data import ExampleStore, JoinedStore, cached_file
 from et_core.data import cache as cache_module
 from et_core.errors import ConfigError, DataError
 from et_core.interfaces import Example
+from et_core.training.splits import share_out
 from tests.seams.tools import store_of
 
 
@@ -72,6 +73,7 @@ def test_joined_stores_count_examples_and_rows_on(stores: list[ExampleStore]) ->
     assert [int(joined[index].targets["label"]) for index in range(7)] == [0, 1, 1, 3, 1, 1, 0]
     assert joined.lengths.tolist() == [1, 2, 3, 4, 1, 2, 1]
     assert joined.starts.tolist() == [0, 1, 3, 4, 6]
+    assert joined.origins.tolist() == [0, 1, 3, 5, 6]
     assert joined.rows_seen == 7
     assert [example.row for example in joined.take([6, 0, 4])] == [6, 0, 5]
     for index in (-1, 7):
@@ -84,6 +86,15 @@ def test_rows_of_joined_stores_are_found_with_all_their_examples(stores: list[Ex
     assert joined.examples_of(np.asarray([1, 3])).tolist() == [1, 2, 4, 5]
     assert joined.examples_of(np.arange(5)).tolist() == list(range(7))
     assert joined.used_ids().tolist() == [10, 11, 12, 13, 20, 21, 30]
+
+
+def test_rows_are_dealt_out_with_those_that_were_made_of_them() -> None:
+    origins = np.asarray([0, 1, 2, 3, 4, 5, 7, 1, 1, 7, 3, 0])
+    dealt = share_out(origins, {"train": 0.7, "search": 0.3}, seed=1)
+    assert sorted(np.concatenate(list(dealt.values()))) == list(range(12))
+    kept = [set(origins[rows]) for rows in dealt.values()]
+    assert not kept[0] & kept[1]
+    assert [len(part) for part in kept] == [5, 2]
 
 
 def test_joined_stores_may_be_joined_again_and_hold_what_is_beside(tmp_path: Path, stores: list[ExampleStore]) -> None:

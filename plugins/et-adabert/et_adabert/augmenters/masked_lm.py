@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from et_adabert.augmenters.words import Place, draw_some, find_places, has_lette
 from et_core.data import PretrainedTokenizer
 from et_core.errors import ConfigError
 from et_core.interfaces import Augmenter, Texts
+from et_core.runfolder import file_sha256
 from et_core.sources import resolve
 
 _MAX_LENGTH = 512
@@ -47,18 +48,19 @@ class MaskedLm(Augmenter):
         self._rate = check_rate("rate", rate)
         self._top_k = check_count("top_k", top_k)
         self._batch_size = check_count("batch_size", batch_size)
-        if not model:
-            raise ConfigError("masked-lm needs the option model: a masked language model, such as bert-base-en@zoo.")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        artifact = resolve(model)
-        if artifact.folder is None:
-            raise ConfigError(f"model is {model!r}, which has no weights: masked-lm needs a trained model.")
-        self._tokenizer, self._mask_token = _load_tokenizer(artifact.folder, model)
-        self._model = _load_model(artifact.folder, model).to(self._device)
+        folder = _folder_of(model)
+        self._tokenizer, self._mask_token = _load_tokenizer(folder, model)
+        self._model = _load_model(folder, model).to(self._device)
         positions = getattr(self._model.config, "max_position_embeddings", None) or _MAX_LENGTH
         self._max_length = min(_MAX_LENGTH, positions - 2)  # RoBERTa counts positions from 2
         self._pieces = WordPieces(self._tokenizer)
         self._piece_ids = torch.from_numpy(self._pieces.ids).to(self._device)
+
+    @classmethod
+    def reads(cls, options: Mapping[str, Any]) -> Any:
+        folder = _folder_of(options.get("model", ""))
+        return [file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()]
 
     def augment(self, rows: Sequence[Texts], rng: np.random.Generator) -> list[Texts]:
         candidates = [self._candidates(row) for row in rows]
@@ -134,6 +136,16 @@ class MaskedLm(Augmenter):
         places = best.indices.gather(1, ranks)[:, 0].tolist()
         found = [self._pieces.words[place] for place in places]
         return [match_case(new, word) if self._pieces.uncased else new for new, word in zip(found, words, strict=True)]
+
+
+def _folder_of(model: str) -> Path:
+    """The folder of the checkpoint that *model* refers to; ConfigError where there is none."""
+    if not model:
+        raise ConfigError("masked-lm needs the option model: a masked language model, such as bert-base-en@zoo.")
+    folder = resolve(model).folder
+    if folder is None:
+        raise ConfigError(f"model is {model!r}, which has no weights: masked-lm needs a trained model.")
+    return folder
 
 
 def _load_tokenizer(folder: Path, ref: str) -> tuple[PretrainedTokenizer, str]:

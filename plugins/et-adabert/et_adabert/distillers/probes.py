@@ -57,6 +57,8 @@ class Probes(RowDistiller):
         self._map, self._depth = layers, depth(teacher)
         self._teacher_layers(own)
         self._temperature, self._weighting, self._pooling, self._l2 = temperature, weighting, pooling, l2
+        if not own:
+            raise ConfigError("probes teach the student's layers, and it has none. Leave the term out.")
         self._num_outputs = outputs_of(teacher)
         self.classifiers = nn.ModuleList(nn.Linear(student.backbone.hidden_size, self._num_outputs) for _ in range(own))
         self.weights: Tensor | None

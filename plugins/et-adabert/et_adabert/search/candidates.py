@@ -34,14 +34,17 @@ def cells(count: int) -> str:
     return "1 cell" if count == 1 else f"{count} cells"
 
 
-def candidates(operations: Tensor, depths: Tensor, *, most: int, sampled: int) -> list[tuple[str, Chosen]]:
-    """What is compared at the end: the derived cell at each depth up to *most*, and as many cells as *sampled*."""
-    derived = best(operations, depths)
-    found = [("derived cell", Chosen(derived.nodes, depth)) for depth in range(1, most + 1)]
+def candidates(operations: Tensor, scores: Tensor, *, depths: Iterable[int], sampled: int) -> list[tuple[str, Chosen]]:
+    """What is compared at the end: the derived cell at each of *depths*, and as many cells as *sampled*.
+
+    *operations* [9, 10] and *scores* [Kmax] are those of operations and of depths.
+    """
+    derived = best(operations, scores)
+    found = [("derived cell", Chosen(derived.nodes, depth)) for depth in depths]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(_SEED)
         for _ in range(sampled):
-            drawn = draw(operations.cpu(), depths.cpu(), temperature=1.0, all_edges=False)
+            drawn = draw(operations.cpu(), scores.cpu(), temperature=1.0, all_edges=False)
             found.append(("drawn cell", Chosen(drawn.nodes, drawn.depth)))
     return found
 

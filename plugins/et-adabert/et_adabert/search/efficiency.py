@@ -95,15 +95,21 @@ class Efficiency(nn.Module):
     bases: Tensor
     costs: Tensor
 
-    def __init__(self, model: Model, target: Target | None, *, length: int) -> None:
+    def __init__(self, model: Model, target: Target | None, *, length: int, texts: int = 1) -> None:
+        """Measured at rows of *length* tokens, shared out over *texts*."""
         super().__init__()
         size = _supernet(model).hidden_size
-        names = [] if target is None else sorted(target.limits)
-        rows = [_costs_of(name, model, length=length) for name in names]
+        self._names = names = [] if target is None else sorted(target.limits)
+        rows = [_costs_of(name, model, length=length, texts=texts) for name in names]
         self.register_buffer("relative", operation_costs(size), persistent=False)
         self.register_buffer("limits", torch.tensor([target.limits[name] for name in names] if target else []))
         self.register_buffer("bases", torch.stack([base for base, _ in rows]) if rows else torch.zeros(0, 2))
         self.register_buffer("costs", torch.stack([costs for _, costs in rows]) if rows else torch.zeros(0, 10))
+
+    @property
+    def target(self) -> Target | None:
+        """The target by the limits that were measured when the search began."""
+        return Target(dict(zip(self._names, self.limits.tolist(), strict=True))) if self._names else None
 
     def forward(self, operation_scores: Tensor, depth_scores: Tensor) -> Tensor:
         """The term, a scalar, of scores [9, 10] and [Kmax]."""
@@ -119,7 +125,7 @@ class Efficiency(nn.Module):
         return (expected / self.limits).clamp(min=1).log().sum()
 
 
-def _costs_of(name: str, model: Model, *, length: int) -> tuple[Tensor, Tensor]:
+def _costs_of(name: str, model: Model, *, length: int, texts: int) -> tuple[Tensor, Tensor]:
     """What a network costs without cells, what each cell costs besides its operations [2], and each operation [10]."""
     backbone = _supernet(model)
     size = backbone.hidden_size
@@ -127,15 +133,16 @@ def _costs_of(name: str, model: Model, *, length: int) -> tuple[Tensor, Tensor]:
     if name == "params":
         return torch.tensor([float(outside), float(NODES)]), operation_sizes(size)
     device = next(model.parameters()).device
-    return torch.tensor([_bare_ms(model, length=length), 0.0]), operations_ms(size, length=length, device=device)
+    bare = torch.tensor([_bare_ms(model, length=length, texts=texts), 0.0])
+    return bare, operations_ms(size, length=length // texts, device=device)
 
 
-def _bare_ms(model: Model, *, length: int) -> float:
+def _bare_ms(model: Model, *, length: int, texts: int) -> float:
     """The latency of *model* without its cells."""
     backbone = _supernet(model)
     cells, backbone.stack = backbone.stack, nn.ModuleList()
     try:
-        return latency_ms(model, length=length)
+        return latency_ms(model, length=length, texts=texts)
     finally:
         backbone.stack = cells
 

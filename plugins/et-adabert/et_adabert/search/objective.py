@@ -26,6 +26,7 @@ from et_core.interfaces import (
     Observed,
     Phase,
     Ramp,
+    Share,
     Step,
     Term,
     Tokenizer,
@@ -69,31 +70,31 @@ class AdaBertSearch(Distillation):
         label_weight: float | Ramp = 1.0,
         efficiency: float | Ramp = 4.0,
         temperature: float | Ramp = Ramp(1.0, 0.2, "exponential"),  # noqa: B008 - frozen
-        architecture_lr: float = 1e-2,
+        architecture_lr: float = 3e-2,
         architecture_weight_decay: float = 1e-3,
-        weights_first: Annotated[float, Field(ge=0, lt=1)] = 0.4,
+        weights_first: Annotated[float, Field(ge=0, lt=1)] = 0.5,
         held_out: Annotated[float, Field(ge=0, lt=1)] = 0.2,
         edges: Literal["two", "all"] = "two",
         target: dict[str, float | str] | None = None,
         length: Annotated[int, Field(gt=0)] = 128,
-        sampled: Annotated[int, Field(ge=0)] = 8,
+        sampled: Annotated[int, Field(ge=0)] = 24,
         **rest: Any,
     ) -> None:
         super().__init__(model=model, losses=losses, lessons=lessons, label_weight=label_weight)
         _check(model, lessons)
-        self._apps, self._tokenizer = apps, tokenizer
+        self._tokenizer = tokenizer
+        self._texts = 1 + apps["main"].reads_pairs
         self._beta, self._temperature, self._all_edges = efficiency, temperature, edges == "all"
         self._optimisation = (architecture_lr, architecture_weight_decay)
         self._weights_first = weights_first
         self._held_out, self._length, self._sampled = held_out, length, sampled
-        self._target = None
+        asked = None
         if target:
-            self._target = read_target(target, latency_ms(teachers[0], length=length) if "speedup" in target else 0.0)
-        self.efficiency = Efficiency(model, self._target, length=length)
+            asked = read_target(target, latency_ms(teachers[0], length=length) if "speedup" in target else 0.0)
+        self.efficiency = Efficiency(model, asked, length=length, texts=self._texts)
         self._picked: Candidate | None = None
         self._measured: list[Candidate] = []
         self._said: list[str] = []
-        self._texts = 1
         self._share: Tensor | None = None
 
     @property
@@ -111,7 +112,13 @@ class AdaBertSearch(Distillation):
         return [
             Phase("weights", weights),
             Phase(
-                _ARCHITECTURE, scores, optimizer="et-adabert/score-adam", lr=lr, weight_decay=weight_decay, split=split
+                _ARCHITECTURE,
+                scores,
+                optimizer="et-adabert/score-adam",
+                lr=lr,
+                weight_decay=weight_decay,
+                after=self._weights_first,
+                split=split,
             ),
         ]
 
@@ -127,8 +134,6 @@ class AdaBertSearch(Distillation):
 
     def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
         progress = step.index / step.total
-        if step.phase == _ARCHITECTURE and progress < self._weights_first:
-            return self._rest(batch)
         net = self.supernet
         temperature = value_at(self._temperature, progress)
         chosen = draw(net.operation_scores, net.depth_scores, temperature=temperature, all_edges=self._all_edges)
@@ -140,15 +145,9 @@ class AdaBertSearch(Distillation):
         terms["efficiency"] = Term(cost * len(batch), rows, value_at(self._beta, progress))
         if step.phase == _ARCHITECTURE:
             terms["depth"] = Term(self._depth_gradient(layers, batch, step, chosen, learned) * len(batch), rows)
-        self._texts = len(batch.inputs.texts)
         paid = (value_at(self._beta, progress) * cost).detach()
         self._share = paid / (paid + learned).clamp(min=1e-12)
         return terms
-
-    def _rest(self, batch: Batch) -> dict[str, Term]:
-        """The terms of a step in which scores stay as they are: all 0, and nothing is computed."""
-        nothing = 0 * (self.supernet.operation_scores.sum() + self.supernet.depth_scores.sum())
-        return {name: Term(nothing, count) for name, count in self.counts(batch, _ARCHITECTURE).items()}
 
     def _depth_gradient(self, layers: Layers, batch: Batch, step: Step, chosen: Chosen, learned: Tensor) -> Tensor:
         """0, with the straight-through gradient of the loss over depths up to the one that was drawn.
@@ -169,25 +168,26 @@ class AdaBertSearch(Distillation):
 
     def _seen(self, layers: Layers, batch: Batch) -> Observed:
         head = self.model.heads_by_task[batch.task]
-        features = self.supernet.features(layers, want=self.wanted(head))
+        features = self.supernet.features(layers, want=self.wants | head.needs)
         return Observed(features, head(features))
 
     def result(self) -> Model:
         """The derived network with the weights it was searched with, which it shares."""
         return self._derived(self.supernet.choice() if self._picked is None else self._picked.chosen)
 
-    def conclude(self, score: Callable[[Model], float] | None) -> None:
+    def conclude(self, score: Callable[[Model], float] | None, share: Share) -> None:
         net = self.supernet
+        target = self.efficiency.target
         derived, bag = net.choice(), None
         if score is not None:
-            found = candidates(net.operation_scores, net.depth_scores, most=len(net.stack), sampled=self._sampled)
-            self._measured = measured(found, self._derived, score, length=self._length, texts=self._texts)
-            self._picked = pick(self._measured, derived, self._target)
+            found = candidates(net.operation_scores, net.depth_scores, depths=net.depths, sampled=self._sampled)
+            self._measured = share(measured(found, self._derived, score, length=self._length, texts=self._texts))
+            self._picked = pick(self._measured, derived, target)
             bag = score(self._derived(Chosen(derived.nodes, 0)))
         chosen = derived if self._picked is None else self._picked.chosen
         none = float(net.operation_scores.detach().softmax(-1)[:, _NONE].mean())
         self._said = collapse(chosen.cell, none, bag, None if self._picked is None else self._picked.score)
-        if self._target is not None and self._picked is None:
+        if target is not None and self._picked is None:
             self._said.append(self._missed(score is None))
 
     def _missed(self, unmeasured: bool) -> str:

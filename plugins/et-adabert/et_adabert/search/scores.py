@@ -14,8 +14,8 @@ _NONE = OPERATIONS.index("none")
 class Chosen:
     """One choice of the search: for each node its edges, as (edge, operation) by number, and how many cells.
 
-    *straight* [9, 10] and *depth_straight* [Kmax] are 1 at what was chosen and 0 elsewhere, with the gradient of the
-    softmax that was drawn from; None outside training.
+    *straight* [9, 10] is 1 throughout, with the gradient of the softmax that was drawn from, by which chosen operations
+    are multiplied; *depth_soft* [Kmax] is the softmax that the depth was drawn from. None outside training.
     """
 
     nodes: tuple[tuple[tuple[int, int], ...], ...]

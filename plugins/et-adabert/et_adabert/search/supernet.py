@@ -72,7 +72,7 @@ class Supernet(CellBackbone):
         num_cells: Annotated[int, Field(ge=1, le=MOST_CELLS)] | None = None
         max_cells: Annotated[int, Field(ge=1, le=MOST_CELLS)] | None = None
 
-    defaults: ClassVar[Mapping[str, Any]] = {**CellBackbone.defaults, "max_cells": MOST_CELLS}
+    defaults: ClassVar[Mapping[str, Any]] = {**CellBackbone.defaults, "max_cells": 3}
 
     def __init__(self, sizes: Any, *, vocab_size: int, pad_id: int) -> None:
         cells = sizes.num_cells or sizes.max_cells
@@ -92,6 +92,12 @@ class Supernet(CellBackbone):
     def of_the_search(self) -> list[nn.Parameter]:
         """The parameters of which a derived network has none or few: those of all cells, and the scores."""
         return [*self.stack.parameters(), self.operation_scores, self.depth_scores]
+
+    @property
+    def depths(self) -> range:
+        """How many cells there may be."""
+        most = len(self.stack)
+        return range(1 if self.sizes.num_cells is None else most, most + 1)
 
     def choice(self) -> Chosen:
         """What would be derived of the scores as they are."""

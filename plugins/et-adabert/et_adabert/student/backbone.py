@@ -29,8 +29,8 @@ class AdaBert(CellBackbone):
     class Options(CellBackbone.Options):
         """*cell* is one sum for each of its three nodes, such as "conv7(0) + dilated5(1)": operations on earlier nodes.
 
-        "random" draws one with *cell_seed*. Where it is left open, ``et distill`` searches for it, and for the number
-        of cells up to *max_cells*.
+        "random" draws one with *cell_seed*. Where it is left open, ``et distill`` searches for it, and for *num_cells*,
+        if that is left open too, up to *max_cells*.
         """
 
         cell: list[str] | Literal["random"] | None = None
@@ -50,8 +50,13 @@ class AdaBert(CellBackbone):
 
     @classmethod
     def search(cls, options: Options) -> Search | None:
-        if options.cell is not None or options.num_cells == 0:
+        if options.num_cells == 0 or None not in (options.cell, options.num_cells):
             return None
+        if options.cell is not None:
+            raise ConfigError(
+                "model.cell is given, but not how many of it there are: write model.num_cells=2, or leave out both, "
+                "and both are searched for."
+            )
         return Search(family="et-adabert/adabert-supernet", objective="et-adabert/adabert-search")
 
     @classmethod

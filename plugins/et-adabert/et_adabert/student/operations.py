@@ -61,7 +61,8 @@ class TokenNorm(nn.Module):
 
     @torch.no_grad()
     def _corrections(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        risen = min(1.0, max(0.0, (float(self.batches) - _ALONE) / _RISING))
+        # Tensors throughout: on a GPU numbers would have to be waited for.
+        risen = ((self.batches - _ALONE) / _RISING).clamp(0, 1)
         running = torch.sqrt(self.running_var + self._eps)
         most = 1 + (_MOST_SCALE - 1) * risen
         r = (deviation / running).clamp(1 / most, most)
@@ -70,7 +71,7 @@ class TokenNorm(nn.Module):
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         self.batches += 1
-        momentum = max(_LEAST, _LATER / (float(self.batches) + _LATER - 1))
+        momentum = (_LATER / (self.batches + _LATER - 1)).clamp(min=_LEAST)
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance, momentum)
 
