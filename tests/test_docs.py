@@ -23,7 +23,7 @@ from et_core.registry import registry
 ROOT = Path(__file__).resolve().parents[1]
 MARKDOWN = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "examples/*.md", "benchmarks/*.md", "plugins/*/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/*/*.md", "examples/*.md", "benchmarks/*.md", "plugins/*/*.md")
     for path in ROOT.glob(pattern)
 )
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -262,3 +262,14 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path, untrained: str) -> N
     file.write_text(file.read_text("utf-8").replace('"bert"', '"gpt2"'), "utf-8")
     with pytest.raises(ConfigError, match="which does not load"):
         MaskedLm(model=f"{tmp_path / 'model'}@local")
+
+
+def test_rows_are_kept_by_the_content_of_the_model(tmp_path: Path, untrained: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(untrained.removesuffix("@local"), folder)
+    options = {"model": f"{folder}@local"}
+    before = MaskedLm.reads(options)
+    assert before == MaskedLm.reads({"model": untrained})
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert MaskedLm.reads(options) != before

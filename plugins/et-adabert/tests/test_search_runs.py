@@ -163,3 +163,28 @@ def test_a_search_on_one_split_learns_from_all_rows(teacher: Path) -> None:
     run = et.distill(config, {"output": str(teacher.parent / "paper")}, search_only=True, progress=False)
     assert run.results["steps"] == 2 * -(-64 // 16)
     assert torch.isfinite(torch.tensor(list(run.metrics.values()))).all()
+
+
+def test_a_number_of_cells_that_is_given_is_kept_under_a_target(teacher: Path) -> None:
+    config = values(teacher)
+    config["model"] = {**config["model"], "num_cells": 2}
+    config["search"] = {**config["search"], "target": {"params": "20M"}}
+    run = et.distill(config, {"output": str(teacher.parent / "two")}, search_only=True, progress=False)
+    assert run.bundle.model.backbone.options["num_cells"] == 2
+
+
+def test_patience_is_the_student_s_and_not_the_search_s(teacher: Path) -> None:
+    config = values(teacher, train={**TRAIN, "patience": 1})
+    run = et.distill(config, {"output": str(teacher.parent / "patient")}, search_only=True, progress=False)
+    assert run.results["steps"] == 2 * -(-52 // 16)
+
+
+def test_a_cell_without_a_number_and_probes_without_a_layer_are_refused(teacher: Path) -> None:
+    config = values(teacher)
+    del config["search"]
+    output = {"output": str(teacher.parent / "refused")}
+    with pytest.raises(ConfigError, match=r"^model.cell is given, but not how many of it there are"):
+        et.distill({**config, "model": {**MODEL, "cell": "random"}}, output, progress=False)
+    with pytest.raises(ConfigError, match=r"^probes teach the student's layers, and it has none"):
+        et.distill({**config, "model": {**MODEL, "num_cells": 0}}, output, progress=False)
+    assert not (teacher.parent / "refused").exists()
