@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from _peer import measure_apart
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH = 128
 BATCHES = (1, 32)
+SPEED = "speed of "
 
 
 TEACHER_SEED = 42
@@ -218,10 +220,10 @@ def flops(model: Any, texts: int) -> int:
 
 def compare_speed(arguments: argparse.Namespace) -> None:
     """Latencies in eager fp32 of each kept student beside BERT-base and its teacher, in turn, the medians of rounds."""
-    done = {(row["task"], row["student"]) for row in read(arguments.output) if row["student"].startswith("speed of ")}
+    done = {(row["task"], row["student"]) for row in read(arguments.output) if row["student"].startswith(SPEED)}
     for row in read(arguments.output):
         if row["task"] in arguments.tasks and row["student"] in arguments.students and row["limit"] is None:
-            key = (row["task"], f"speed of {row['student']}")
+            key = (row["task"], SPEED + row["student"])
             if key not in done and row["seed"] == arguments.seeds[0]:
                 done.add(key)
                 found = measure_speed(arguments, row)
@@ -295,27 +297,46 @@ def bert_base() -> Any:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    print(
-        "\n| task | student | rows | metric | parameters | MB | FLOPs | ms (1) | ms (32) | search s | train s |\n"
-        "|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|"
-    )
-    speeds = {(row["task"], row["student"].removeprefix("speed of ")): row for row in rows if "student_ms_1" in row}
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    """Quality and sizes by data set and student; then, where latencies are kept, these."""
+    runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if "student_ms_1" not in row:
-            groups.setdefault((row["task"], row["student"], row["limit"]), []).append(row)
-    for (task, student, limit), runs in groups.items():
-        quality = " / ".join(spread([run[name] for run in runs]) for name in TASKS[task].metrics)
-        speed = speeds.get((task, student), {})
-        sizes = (
-            f"{mean(runs, 'parameters') / 1e6:.2f} M",
-            f"{mean(runs, 'disk_mb'):.1f}",
-            f"{mean(runs, 'flops') / 1e9:.2f} G",
-        )
-        times = [speed.get(f"student_ms_{rows}", "") for rows in BATCHES]
-        seconds = [f"{mean(runs, name):.0f}" for name in ("search_seconds", "train_seconds")]
-        cells = [task, student, limit or "all", quality, *sizes, *times, *seconds]
+        if not row["student"].startswith(SPEED):
+            runs.setdefault((row["task"], row["student"], row["limit"]), []).append(row)
+    print(
+        "\n| data | student | rows | seeds | metric | parameters | MB | GFLOPs | search s | train s |\n"
+        "|---|---|--:|--:|---|--:|--:|--:|--:|--:|"
+    )
+    order = {(task, student): place for place, (task, student) in enumerate(product(TASKS, ["teacher", *STUDENTS]))}
+    for (task, student, limit), found in sorted(runs.items(), key=lambda item: order[item[0][:2]]):
+        cells = [
+            task,
+            student,
+            limit or "all",
+            len(found),
+            " / ".join(spread([run[name] for run in found]) for name in TASKS[task].metrics),
+            f"{mean(found, 'parameters') / 1e6:.2f} M",
+            f"{mean(found, 'disk_mb'):.1f}",
+            f"{mean(found, 'flops') / 1e9:.3f}",
+            *(f"{mean(found, name):.0f}" for name in ("search_seconds", "train_seconds")),
+        ]
         print(f"| {' | '.join(map(str, cells))} |")
+    print(
+        "\n| data | student | ms (1) | ms (32) | x BERT-base | x teacher | own lengths, ms (1) | (32) | x teacher |\n"
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    for row in rows:
+        if row["student"].startswith(SPEED):
+            cells = [row["task"], row["student"].removeprefix(SPEED)]
+            cells += [row[f"student_ms_{size}"] for size in BATCHES]
+            cells += [times(row, name) for name in ("bert-base", "teacher")]
+            cells += [row[f"student_ms_{size}_own_length"] for size in BATCHES]
+            cells += [times(row, "teacher", "_own_length")]
+            print(f"| {' | '.join(map(str, cells))} |")
+
+
+def times(row: Mapping[str, Any], other: str, end: str = "") -> str:
+    """How many times as long *other* takes, at each batch size."""
+    return " / ".join(f"{row[f'{other}_ms_{size}{end}'] / row[f'student_ms_{size}{end}']:.1f}" for size in BATCHES)
 
 
 def spread(values: list[float]) -> str:
