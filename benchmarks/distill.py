@@ -328,13 +328,13 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         if row["student"].startswith(SPEED):
             cells = [row["task"], row["student"].removeprefix(SPEED)]
             cells += [row[f"student_ms_{size}"] for size in BATCHES]
-            cells += [times(row, name) for name in ("bert-base", "teacher")]
+            cells += [ratios(row, name) for name in ("bert-base", "teacher")]
             cells += [row[f"student_ms_{size}_own_length"] for size in BATCHES]
-            cells += [times(row, "teacher", "_own_length")]
+            cells += [ratios(row, "teacher", "_own_length")]
             print(f"| {' | '.join(map(str, cells))} |")
 
 
-def times(row: Mapping[str, Any], other: str, end: str = "") -> str:
+def ratios(row: Mapping[str, Any], other: str, end: str = "") -> str:
     """How many times as long *other* takes, at each batch size."""
     return " / ".join(f"{row[f'{other}_ms_{size}{end}'] / row[f'student_ms_{size}{end}']:.1f}" for size in BATCHES)
 

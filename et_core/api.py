@@ -78,7 +78,10 @@ def distill(
     search = search_config(run_config)
     if search is None:
         if search_only:
-            raise ConfigError("there is nothing to search: model says all of the student's architecture.")
+            raise ConfigError(
+                "there is nothing to search: model says all of the student's architecture. "
+                "Leave out --search-only (search_only)."
+            )
         return _train(run_config, path, resume=resume, progress=progress)
     searched = _search(run_config, search, path, resume=resume, progress=progress)
     if search_only:

@@ -95,7 +95,9 @@ def search_config(config: RunConfig) -> RunConfig | None:
     search = None if artifact.weights else registry("backbones").get(family).search(options)
     if search is None:
         if config.search != SearchConfig():
-            raise ConfigError(f"search is set, but the model {config.model.ref} leaves nothing to search for.")
+            raise ConfigError(
+                f"search is set, but the model {config.model.ref} leaves nothing to search for. Leave out search."
+            )
         return None
     # What a search has found is in its last weights, unless someone wants it otherwise.
     settings = {"train.keep_best": None, "train.patience": None} | {

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +19,8 @@ from et_core.data import ExampleStore, ReadOptions, open_rows
 from et_core.strategies import Single
 from et_core.training.recordings import Recordings
 from et_core.training.teachers import make_lessons, open_teachers
-from tests.distill.tools import SEARCHED, STUDENT, bert_calls, bits, cached, distil, settings, train_teacher
+from tests.distill.tools import SEARCHED, STUDENT, bert_calls, bits, cached, distil, run_module, settings, train_teacher
 
-ROOT = Path(__file__).resolve().parents[2]
 TWO = {"name": "ddp", "processes": 2}
 TERMS = {"vanilla-kd": 1.0, "pkd": 0.5, "probes": {"weight": 0.5, "fit_rows": 16}}
 STILL: dict[str, Any] = {**STUDENT, "dropout": 0.0, "attention_dropout": 0.0}
@@ -130,20 +126,13 @@ def test_processes_that_torchrun_started_search_and_distil(source: str, teacher:
     values = settings(source, distill=distill, search=search, model=dict(SEARCHED), train={"epochs": 1})
     (tmp_path / "run.yaml").write_text(json.dumps({**values, "data": {**values["data"], "dev": 0.25}}))
     command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "et_core", "distill")
-    done = subprocess.run(
-        [sys.executable, "-m", *command, str(tmp_path / "run.yaml"), f"output={tmp_path / 'run'}", "strategy=ddp"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    run = (str(tmp_path / "run.yaml"), f"output={tmp_path / 'run'}", "strategy=ddp")
+    done = run_module(*command, *run, timeout=400)
     assert done.returncode == 0, done.stderr
-    run = api.load(tmp_path / "run")
-    assert len(run.config.model.options["cell"]) == 3
-    assert np.isfinite(run.metrics["loss"])
-    assert torch.isfinite(run.bundle.model.backbone.token_table().weight).all()
+    found = api.load(tmp_path / "run")
+    assert len(found.config.model.options["cell"]) == 3
+    assert np.isfinite(found.metrics["loss"])
+    assert torch.isfinite(found.bundle.model.backbone.token_table().weight).all()
 
 
 def test_a_run_needs_no_more_than_its_own_folder_once_it_is_finished(source: str, tmp_path: Path) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,13 +26,13 @@ from tests.distill.tools import (
     losses,
     plugin_file,
     refused,
+    run_module,
     settings,
     stopped_at,
     train_teacher,
     write_rows,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 ONE_STEP = {"max_steps": 1, "batch_size": 36, "lr": 1e-12, "warmup": 0, "weight_decay": 0.0}
 LONG = {"epochs": 20, "lr": 1e-2}
 SHARP = {"dropout": 0.0, "attention_dropout": 0.0}
@@ -274,14 +271,7 @@ def test_the_command_line_distils(source: str, teacher: str, tmp_path: Path) -> 
     (tmp_path / "run.yaml").write_text(json.dumps(settings(source, train={"max_steps": 2})))
     terms = [f"distill.teacher={teacher}", "distill.terms={vanilla-kd: 1.0}"]
     command = ["distill", str(tmp_path / "run.yaml"), f"output={tmp_path / 'run'}", *terms, "--resume"]
-    done = subprocess.run(
-        [sys.executable, "-m", "et_core", *command],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run_module("et_core", *command)
     assert done.returncode == 0, done.stderr
     assert f"et predict {tmp_path / 'run'}" in done.stdout
     assert len(losses(api.load(tmp_path / "run"))) == 2

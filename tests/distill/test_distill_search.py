@@ -98,11 +98,14 @@ def test_the_config_that_a_run_leaves_trains_the_student_that_was_found(whole: R
 
 def test_what_was_searched_is_said_in_words(source: str, teacher: str, tmp_path: Path) -> None:
     found = {**GIVEN, "model": {**SEARCHED, "cell": "random", "num_cells": 1}}
-    message = "search is set, but the model adabert@init leaves nothing to search for."
+    message = "search is set, but the model adabert@init leaves nothing to search for. Leave out search."
     assert refused(tmp_path / "run", source, teacher, TERMS, **found) == message
     assert refused(tmp_path / "run", source, teacher, search=SEARCH) == message.replace("adabert", "bert")
     message = refused(tmp_path / "run", source, teacher, model=dict(STUDENT), search_only=True)
-    assert message == "there is nothing to search: model says all of the student's architecture."
+    assert message == (
+        "there is nothing to search: model says all of the student's architecture. "
+        "Leave out --search-only (search_only)."
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -166,14 +166,19 @@ def plugin_file(path: Path, source: str) -> Iterator[str]:
 
 def distil_apart(folder: Path, config: Path, kill_at: int, *, resume: bool = False) -> None:
     """Distil by *config*, a JSON file, in a process of its own, killed at its event *kill_at* unless that is 0."""
-    command = [sys.executable, "-m", "tests.seams.kills", str(config), str(folder), str(kill_at)]
-    done = subprocess.run(
-        [*command, "--distill", *(["--resume"] if resume else [])],
+    command = ("tests.seams.kills", str(config), str(folder), str(kill_at), "--distill")
+    done = run_module(*command, *(["--resume"] if resume else []))
+    assert done.returncode == (-signal.SIGKILL if kill_at else 0), done.stderr
+
+
+def run_module(*command: str, timeout: int = 200) -> subprocess.CompletedProcess[str]:
+    """``python -m`` with a module and its arguments, which finds this repository's packages."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=timeout,
         check=False,
     )
-    assert done.returncode == (-signal.SIGKILL if kill_at else 0), done.stderr
