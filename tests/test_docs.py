@@ -119,6 +119,22 @@ def test_examples_are_accepted(path: Path) -> None:
     assert check(path).output == f"runs/{path.stem}"
 
 
+def shown_examples() -> list[Any]:
+    """A link to an example, with a colon after it, and the config that follows."""
+    pattern = re.compile(r"^\[(examples/[\w-]+\.yaml)\]\(.*?\):\n\n```yaml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    return [
+        pytest.param(*found, id=f"{name_of(path)}-{Path(found[0]).stem}")
+        for path in MARKDOWN
+        for found in pattern.findall(path.read_text("utf-8"))
+    ]
+
+
+@pytest.mark.parametrize(("example", "shown"), shown_examples())
+def test_examples_in_the_documents_are_the_files(example: str, shown: str) -> None:
+    lines = (ROOT / example).read_text("utf-8").splitlines(keepends=True)
+    assert shown == "".join(line for line in lines if not line.startswith("#"))
+
+
 def check(path: Path) -> RunConfig:
     from et_core.training import check_config
 
