@@ -306,21 +306,24 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         if not row["student"].startswith(SPEED):
             runs.setdefault((row["task"], row["student"], row["limit"]), []).append(row)
     print(
-        "\n| data | student | rows | seeds | metric | parameters | MB | GFLOPs | search s | train s |\n"
-        "|---|---|--:|--:|---|--:|--:|--:|--:|--:|"
+        "\n| data | student | rows | seeds | metric | % kept | parameters | MB | GFLOPs | search s | train s |\n"
+        "|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|"
     )
     order = {(task, student): place for place, (task, student) in enumerate(product(TASKS, ["teacher", *STUDENTS]))}
     for (task, student, limit), found in sorted(runs.items(), key=lambda item: order[item[0][:2]]):
+        metrics = TASKS[task].metrics
+        teacher = runs.get((task, "teacher", None))
         cells = [
             task,
             student,
             limit or "all",
             len(found),
-            " / ".join(spread([run[name] for run in found]) for name in TASKS[task].metrics),
+            " / ".join(spread([run[name] for run in found]) for name in metrics),
+            f"{100 * mean(found, metrics[0]) / mean(teacher, metrics[0]):.1f}" if teacher else "",
             f"{mean(found, 'parameters') / 1e6:.2f} M",
             f"{mean(found, 'disk_mb'):.1f}",
             f"{mean(found, 'flops') / 1e9:.3f}",
-            *(f"{mean(found, name):.0f}" for name in ("search_seconds", "train_seconds")),
+            *(seconds(found, name) for name in ("search_seconds", "train_seconds")),
         ]
         print(f"| {' | '.join(map(str, cells))} |")
     print(
@@ -348,7 +351,12 @@ def spread(values: list[float]) -> str:
 
 
 def mean(runs: list[dict[str, Any]], name: str) -> float:
-    return statistics.mean(run[name] or 0 for run in runs)
+    return statistics.mean(run[name] for run in runs)
+
+
+def seconds(runs: list[dict[str, Any]], name: str) -> str:
+    known = [run[name] for run in runs if run[name] is not None]
+    return f"{statistics.mean(known):.0f}" if known else ""
 
 
 if __name__ == "__main__":
