@@ -62,7 +62,7 @@ TASKS = {
     "sst2": Task(
         "sst2.yaml", "glue/SST-2/train.tsv", "glue/SST-2/dev.tsv", ("accuracy",), (3, 3), (1, 1, 1), search_steps=1500
     ),
-    "mrpc": Task("mrpc.yaml", "glue/MRPC/train.tsv", "glue/MRPC/dev.tsv", ("f1", "accuracy"), (10, 5), (4, 2, 2), 64),
+    "mrpc": Task("mrpc.yaml", "glue/MRPC/train.tsv", "glue/MRPC/dev.tsv", ("f1", "accuracy"), (10, 2), (4, 2, 2), 64),
     "agnews": Task("agnews.yaml", "agnews/train.tsv", "agnews/test.tsv", ("accuracy", "macro-f1"), (8, 3), (2, 1, 1)),
     "stsb": Task(
         "stsb.yaml", "glue/STS-B/train.tsv", "glue/STS-B/dev.tsv", ("pearson", "spearman"), (10, 4), (2, 1, 1), 64
