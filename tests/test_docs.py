@@ -273,7 +273,7 @@ def test_what_a_run_leaves_is_what_the_documents_list(tmp_path: Path) -> None:
         for path in run.path.rglob("*")
         if path.is_file() and (name := str(path.relative_to(run.path)))
     }
-    assert found == documented - {"model/extra.safetensors", "skipped.jsonl", "search/"}
+    assert found == documented - {"model/extra.safetensors", "skipped.jsonl", "search/", "trials/"}
 
 
 def _first_cells(path: Path) -> list[str]:

@@ -185,11 +185,13 @@ class SearchConfig(ComponentConfig):
     """How a student is searched for, where the model leaves its architecture open; other keys are the search's own.
 
     *train* are settings of ``train`` that differ while it searches. *name* is the registered objective, where it is not
-    the model family's own.
+    the model family's own. Of what it finds, *trials* networks are trained alone for *trial_steps*, to take the best.
     """
 
     name: str = "auto"
     train: dict[str, Any] = field(default_factory=dict)
+    trials: Count = 6
+    trial_steps: Positive = 300
 
 
 @dataclass(kw_only=True)

@@ -137,6 +137,13 @@ class Objective(nn.Module, ABC):
         """
         return
 
+    def finalists(self) -> list[Model]:
+        """What besides ``result`` may turn out best, that one included, the most promising first; after ``conclude``.
+
+        ``et distill`` trains the first of them alone, each for a while, to take the best. Empty: there is no other.
+        """
+        return []
+
     def status(self) -> str:
         """A line for who follows the run, shown with each evaluation, such as the network that a search tends to."""
         return ""

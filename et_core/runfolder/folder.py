@@ -37,6 +37,8 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.search = path / "search"
         """The run that searched for the model's architecture, where there was a search."""
+        self.trials = path / "trials"
+        """Short runs of what it found, by number."""
 
         self._metrics: FileIO | None = None
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from et_core.training.loop import Loop, Position
     from et_core.training.plan import Plan
     from et_core.training.run import Finish, Outcome, refuse_other_run, train_worker
-    from et_core.training.setup import build_strategy, check_config, search_config
+    from et_core.training.setup import build_strategy, check_config, search_config, trial_config
     from et_core.training.splits import Split, StoreSplit, Turn
     from et_core.training.supervised import Supervised
     from et_core.training.teachers import take_tokenizer
@@ -32,6 +32,7 @@ __all__ = [
     "search_config",
     "take_tokenizer",
     "train_worker",
+    "trial_config",
 ]
 
 _ORIGINS = {
@@ -52,6 +53,7 @@ _ORIGINS = {
     "search_config": "et_core.training.setup",
     "take_tokenizer": "et_core.training.teachers",
     "train_worker": "et_core.training.run",
+    "trial_config": "et_core.training.setup",
 }
 
 __getattr__, __dir__ = exports(__name__, _ORIGINS)

@@ -71,6 +71,9 @@ class Outcome:
     figures: list[Figure]
     """What the objective shows of how the model came about."""
 
+    finalists: list[dict[str, Any]]
+    """The options of the backbones that a search has found, the most promising first."""
+
     parameters: int
     device: str
     seconds: float
@@ -205,6 +208,7 @@ class _Run:
             skipped_total=sum(source.skipped_total for source in rows),
             notes=self._notes,
             figures=self._prepared.objective.figures(),
+            finalists=[dict(model.backbone.options) for model in self._prepared.objective.finalists()],
             parameters=sum(parameter.numel() for parameter in self._parts.bundle.model.parameters()),
             device=str(self._strategy.device),
             seconds=seconds,

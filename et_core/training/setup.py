@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,24 @@ def search_config(config: RunConfig) -> RunConfig | None:
         config,
         model=replace(config.model, ref=f"{search.family.rpartition('/')[2]}@init", family=search.family),
         objective=ObjectiveConfig(name=name, options=dict(config.search.options)),
+        train=load_config({"train": to_dict(config)["train"]}, settings).config.train,
+        search=SearchConfig(),
+    )
+
+
+def trial_config(config: RunConfig, options: Mapping[str, Any]) -> RunConfig:
+    """The short run of a model that a search has found, built with *options*."""
+    family = registry("backbones").find(config.model.family or resolve(config.model.ref).family).qualified
+    settings = {
+        "train.max_steps": config.search.trial_steps,
+        "train.eval_every": None,
+        "train.checkpoint_every": None,
+        "train.keep_best": None,
+        "train.patience": None,
+    }
+    return replace(
+        config,
+        model=replace(config.model, family=family, options=dict(options)),
         train=load_config({"train": to_dict(config)["train"]}, settings).config.train,
         search=SearchConfig(),
     )

@@ -1,4 +1,6 @@
-"""A search is a run of its own: killed or stopped it goes on, and the student after it is trained once it has ended."""
+"""A search is a run of its own, and so is each trial of what it found: killed or stopped they go on, and the student
+after them is trained once they have ended.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from tests.distill.tools import (
     stopped_at,
 )
 
-SEARCH = {"sampled": 1, "length": 16, "train": {"epochs": 2, "eval_every": 3}}
+SEARCH = {"sampled": 1, "length": 16, "trials": 2, "trial_steps": 2, "train": {"epochs": 2, "eval_every": 3}}
 GIVEN: dict[str, Any] = {"model": dict(SEARCHED), "search": SEARCH, "data": {"dev": 0.25}, "train": {"epochs": 1}}
 TERMS = {"vanilla-kd": 0.5, "probes": {"weight": 0.5, "fit_rows": 20}}
 
@@ -43,9 +45,10 @@ def assert_same(found: Run, whole: Run) -> None:
 
 def test_what_a_search_found_is_what_the_student_is(whole: Run) -> None:
     searched = api.load(whole.path / "search")
-    found = searched.bundle.model.backbone.options
+    found = whole.config.model.options
     assert whole.config.model.ref == "adabert@init"
-    assert whole.config.model.options == {**found}
+    assert found == whole.bundle.model.backbone.options
+    assert found in searched.results["finalists"]
     assert len(found["cell"]) == 3
     assert found["num_cells"] >= 1
     assert searched.config.model.ref == "adabert-supernet@init"
@@ -56,18 +59,34 @@ def test_what_a_search_found_is_what_the_student_is(whole: Run) -> None:
     assert set(losses(whole)[0]) == {"loss", "main", "vanilla-kd", "probes"}
 
 
-@pytest.mark.parametrize(("number", "step"), [(1, 2), (1, 5), (2, 2)])
+def test_the_network_that_does_best_alone_is_taken(whole: Run) -> None:
+    finalists = json.loads((whole.path / "search" / "results.json").read_text("utf-8"))["finalists"]
+    trials = [api.load(whole.path / "trials" / number) for number in ("1", "2")]
+    assert len(finalists) >= 2
+    assert [trial.config.model.options for trial in trials] == finalists[:2]
+    assert [trial.results["steps"] for trial in trials] == [2, 2]
+    assert whole.config.model.options == min(trials, key=lambda trial: trial.metrics["loss"]).config.model.options
+
+
+def test_without_trials_the_network_that_the_search_picked_is_taken(source: str, teacher: str, tmp_path: Path) -> None:
+    given = {**GIVEN, "search": {**SEARCH, "trials": 0, "train": {"epochs": 1}}}
+    run = distil(tmp_path / "run", source, teacher, TERMS, **given)
+    assert not (run.path / "trials").exists()
+    assert run.config.model.options == api.load(run.path / "search").bundle.model.backbone.options
+
+
+@pytest.mark.parametrize(("number", "step"), [(1, 2), (1, 5), (3, 1), (4, 2)])
 def test_a_stopped_search_and_the_run_after_it_go_on_to_the_same_bits(
     number: int, step: int, whole: Run, source: str, teacher: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "run"
     with stopped_at(step, number=number), pytest.raises(RuntimeError, match="the power went off"):
         distil(path, source, teacher, TERMS, **GIVEN)
-    assert (path / "search" / "results.json").exists() is (number == 2)
+    assert (path / "search" / "results.json").exists() is (number > 1)
     assert_same(distil(path, source, teacher, TERMS, resume=True, **GIVEN), whole)
 
 
-@pytest.mark.parametrize(("number", "step"), [(1, 5), (2, 2)])
+@pytest.mark.parametrize(("number", "step"), [(1, 5), (3, 1), (4, 2)])
 def test_a_stopped_run_goes_on_by_the_settings_in_its_folder(
     number: int, step: int, whole: Run, source: str, teacher: str, tmp_path: Path
 ) -> None:
@@ -137,6 +156,8 @@ def test_a_killed_search_goes_on_to_the_same_bits(source: str, teacher: str, tmp
         "step 4",
         "mkdir search/model.tmp",
         "replace search/results.json.tmp",
+        "mkdir trials/1",
+        "replace trials/1/results.json.tmp",
         "rename checkpoints/step-000004.tmp",
         "mkdir model.tmp",
     ):

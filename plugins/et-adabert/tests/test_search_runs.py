@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import et_core as et
-from et_adabert.search.candidates import Candidate, collapse, pick
+from et_adabert.search.candidates import Candidate, collapse, finalists, pick
 from et_adabert.search.efficiency import Target
 from et_adabert.search.scores import Chosen
 from et_adabert.student.cell import Cell
@@ -155,6 +155,22 @@ def test_a_target_picks_the_best_of_those_that_keep_it() -> None:
     assert pick(rows, derived, Target({"latency_ms": 3.0})) is rows[1]
     assert pick(rows, derived, Target({"latency_ms": 3.0, "params": 1500})) is rows[0]
     assert pick(rows, derived, Target({"latency_ms": 0.5})) is None
+
+
+def test_finalists_are_the_best_of_each_depth_in_turn() -> None:
+    def row(depth: int, operation: int, score: float, ms: float = 1.0) -> Candidate:
+        return Candidate("drawn cell", Chosen((((0, operation), (1, 0)),) * 3, depth), score, ms, params=1)
+
+    shallow, deep = (
+        [row(1, 0, 0.9), row(1, 1, 0.8), row(1, 2, 0.7)],
+        [row(3, 0, 0.5), row(3, 1, 0.6), row(3, 2, 0.9, 9)],
+    )
+    rows = [*shallow, *deep, row(1, 0, 0.9)]
+    assert finalists(rows, shallow[0], None) == [shallow[0], deep[2], shallow[1], deep[1], shallow[2], deep[0]]
+    kept = Target({"latency_ms": 3.0})
+    assert finalists(rows, shallow[0], kept) == [shallow[0], deep[1], shallow[1], deep[0], shallow[2]]
+    assert finalists(rows, deep[0], None)[:2] == [deep[0], shallow[0]]
+    assert finalists(rows, None, Target({"latency_ms": 0.5})) == []
 
 
 def test_a_search_on_one_split_learns_from_all_rows(teacher: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,6 +74,24 @@ def pick(rows: Sequence[Candidate], derived: Chosen, target: Target | None) -> C
         return next(row for row in rows if row.chosen.depth == derived.depth and row.chosen.nodes == derived.nodes)
     kept = [row for row in rows if target.admits(latency_ms=row.latency_ms, params=row.params)]
     return max(kept, key=lambda row: (row.score, -row.latency_ms), default=None)
+
+
+def finalists(rows: Sequence[Candidate], picked: Candidate | None, target: Target | None) -> list[Candidate]:
+    """Those that may turn out best, the most promising first: the best of each depth that keep *target*, in turn.
+
+    Scores are those of shared weights, of which deeper networks have had more to learn in the same steps; so they are
+    compared at the same depth. *picked* comes first at its own.
+    """
+    kept = [row for row in rows if target is None or target.admits(latency_ms=row.latency_ms, params=row.params)]
+    ranked = sorted(kept, key=lambda row: (row is not picked, -row.score, row.latency_ms))
+    places: Counter[int] = Counter()
+    found: dict[tuple[Any, ...], tuple[int, Candidate]] = {}
+    for row in ranked:
+        key = (row.chosen.nodes, row.chosen.depth)
+        if key not in found:
+            found[key] = (places[row.chosen.depth], row)
+            places[row.chosen.depth] += 1
+    return [row for _, row in sorted(found.values(), key=lambda entry: entry[0])]
 
 
 def figures(cell: Cell, depth: int, rows: Sequence[Candidate], picked: Candidate | None, length: int) -> list[Figure]:

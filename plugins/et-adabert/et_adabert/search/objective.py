@@ -8,7 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from et_adabert.search.candidates import Candidate, candidates, cells, collapse, figures, measured, pick
+from et_adabert.search.candidates import (
+    Candidate,
+    candidates,
+    cells,
+    collapse,
+    figures,
+    finalists,
+    measured,
+    pick,
+)
 from et_adabert.search.efficiency import Efficiency, read_target
 from et_adabert.search.measure import latency_ms
 from et_adabert.search.scores import Chosen, draw, entropy
@@ -53,7 +62,7 @@ class AdaBertSearch(Distillation):
 
     *target* ``{speedup: 20}``, ``{latency_ms: 5}`` or ``{params: 5M}`` asks for the best student inside it: at one row
     of *length* tokens, measured on this machine. At the end the derived cell at each depth, and *sampled* others, are
-    compared on dev.
+    compared on dev with the weights they share; the best at each depth are the finalists.
     """
 
     static_graph = False
@@ -174,6 +183,10 @@ class AdaBertSearch(Distillation):
     def result(self) -> Model:
         """The derived network with the weights it was searched with, which it shares."""
         return self._derived(self.supernet.choice() if self._picked is None else self._picked.chosen)
+
+    def finalists(self) -> list[Model]:
+        found = finalists(self._measured, self._picked, self.efficiency.target)
+        return [self._derived(row.chosen) for row in found]
 
     def conclude(self, score: Callable[[Model], float] | None, share: Share) -> None:
         net = self.supernet
