@@ -41,7 +41,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def values(teacher: Path, **more: Any) -> dict[str, Any]:
     terms = {"vanilla-kd": 0.4, "probes": {"weight": 0.4, "pooling": "mean"}}
     distill = {"teacher": f"{teacher}@local", "terms": terms, "labels": 0.2}
-    search = {"sampled": 2, "length": 16, "train": {"epochs": 2}}
+    search = {"sampled": 2, "length": 16, "trials": 0, "train": {"epochs": 2}}
     return {**BASE, "model": MODEL, "distill": distill, "search": search, **more}
 
 
