@@ -50,7 +50,6 @@ class Task:
     """New rows for each by embedding-neighbours, random-deletion and span-mixing."""
 
     batch_size: int = 128
-    search_steps: int = 800
 
     @property
     def augment(self) -> dict[str, Any]:
@@ -59,9 +58,7 @@ class Task:
 
 
 TASKS = {
-    "sst2": Task(
-        "sst2.yaml", "glue/SST-2/train.tsv", "glue/SST-2/dev.tsv", ("accuracy",), (3, 3), (1, 1, 1), search_steps=1500
-    ),
+    "sst2": Task("sst2.yaml", "glue/SST-2/train.tsv", "glue/SST-2/dev.tsv", ("accuracy",), (3, 3), (1, 1, 1)),
     "mrpc": Task("mrpc.yaml", "glue/MRPC/train.tsv", "glue/MRPC/dev.tsv", ("f1", "accuracy"), (10, 2), (4, 2, 2), 64),
     "agnews": Task("agnews.yaml", "agnews/train.tsv", "agnews/test.tsv", ("accuracy", "macro-f1"), (8, 3), (2, 1, 1)),
     "stsb": Task(
@@ -88,7 +85,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "adabert-da": {**SEARCHED, "augmented": True},
 }
 LR = {"bert@init": 5e-4, "adabert@init": 1e-3}
-SEARCH = {"target": {"speedup": 8.5}}
+SEARCH = {"target": {"speedup": 8.5}, "train": {"max_steps": 800, "eval_every": "epoch"}}
 
 
 def main() -> None:
@@ -181,7 +178,7 @@ def train(arguments: argparse.Namespace, student: str, task: str, seed: int) -> 
     overrides |= {"train.epochs": about.epochs["augment" in distill], "train.batch_size": about.batch_size}
     overrides |= {"train.lr": LR[model["ref"]], "train.eval_every": "epoch"}
     if spec.get("searched"):
-        overrides["search"] = {**SEARCH, "train": {"max_steps": about.search_steps, "eval_every": "epoch"}}
+        overrides["search"] = SEARCH
     return et.distill(config, overrides, resume=path.exists(), progress=True)
 
 
