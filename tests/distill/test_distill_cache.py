@@ -122,7 +122,7 @@ def test_two_processes_record_and_learn_what_one_does(
 @pytest.mark.timeout(600)
 def test_processes_that_torchrun_started_search_and_distil(source: str, teacher: str, tmp_path: Path) -> None:
     distill = {"teacher": teacher, "terms": {"vanilla-kd": 1.0}, "augment": {"random-deletion": {}}}
-    search = {"sampled": 2, "length": 16, "target": {"params": "20M"}}
+    search = {"sampled": 2, "length": 16, "trials": 2, "trial_steps": 2, "target": {"params": "20M"}}
     values = settings(source, distill=distill, search=search, model=dict(SEARCHED), train={"epochs": 1})
     (tmp_path / "run.yaml").write_text(json.dumps({**values, "data": {**values["data"], "dev": 0.25}}))
     command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "et_core", "distill")
