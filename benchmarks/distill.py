@@ -138,18 +138,18 @@ def measure(arguments: argparse.Namespace, student: str, task: str, seed: int) -
     run = train(arguments, student, task, seed)
     found = run.evaluate(str(arguments.data / TASKS[task].report_on))
     results = run.results
-    searched = run.path / "search" / "results.json"
-    search = json.loads(searched.read_text("utf-8")) if searched.exists() else None
+    folders = [run.path / "search", *sorted((run.path / "trials").glob("*"))]
+    searches = [json.loads((path / "results.json").read_text("utf-8")) for path in folders if path.exists()]
     return {
         **{name: round(found[name], 4) for name in TASKS[task].metrics},
         "parameters": results["parameters"],
         "disk_mb": round((run.folder.model / "model.safetensors").stat().st_size / 1e6, 1),
         "flops": flops(run.bundle.model, texts_of(run)),
-        "search_seconds": round(search["total_seconds"]) if search else None,
+        "search_seconds": round(sum(part["total_seconds"] for part in searches)) or None,
         "train_seconds": round(results["total_seconds"]),
         "cell": run.bundle.model.backbone.config({}).get("cell"),
         "num_cells": run.bundle.model.backbone.config({}).get("num_cells"),
-        "notes": [*(search["notes"] if search else []), *results["notes"]],
+        "notes": [*(searches[0]["notes"] if searches else []), *results["notes"]],
     }
 
 

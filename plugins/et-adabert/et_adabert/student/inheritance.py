@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+import inspect
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from et_core.data import cached_file
 from et_core.errors import ConfigError
 from et_core.interfaces import Inputs, Model, Text, Tokenizer
 
@@ -33,6 +39,29 @@ def inherited_embeddings(teacher: Model, tokenizer: Tokenizer, *, size: int) -> 
 
 
 def _contextual(teacher: Model, tokenizer: Tokenizer) -> Tensor:
+    """[V, H], computed once and kept: a search, its trials and the student all begin with them."""
+
+    def write(path: Path) -> None:
+        save_file({"vectors": _computed(teacher, tokenizer)}, path)
+
+    key = {"weights": _digest(teacher), "tokenizer": tokenizer.fingerprint(), "code": _digest_of_code(teacher)}
+    return load_file(cached_file("vocabularies", ".safetensors", key, write, is_whole=Path.is_file))["vectors"]
+
+
+def _digest(teacher: Model) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(teacher.backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _digest_of_code(teacher: Model) -> str:
+    files = [Path(__file__), Path(inspect.getfile(type(teacher.backbone)))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _computed(teacher: Model, tokenizer: Tokenizer) -> Tensor:
     special = tokenizer.special_ids
     device = next(teacher.parameters()).device
     found = []
