@@ -126,9 +126,9 @@ def _best_alone(run_config: RunConfig, searched: Run, path: Path, *, progress: b
         dev = run.results["metrics"]["dev"]
         name = "loss" if "loss" in dev else next(iter(dev))
         sign = 1 if name != "loss" and registry("metrics").get(name).higher_is_better else -1
-        value = dev[name]
-        tried.append((float("-inf") if value is None else sign * value, options))
-        log.info("trial %d of %d: %s", number, len(finalists), "  ".join(f"{key} {dev[key]:.4f}" for key in dev))
+        tried.append((float("-inf") if dev[name] is None else sign * dev[name], options))
+        known = "  ".join(f"{key} {figure:.4f}" for key, figure in dev.items() if figure is not None)
+        log.info("trial %d of %d: %s", number, len(finalists), known)
     best = max(range(len(tried)), key=lambda place: tried[place][0])
     log.info("the network of trial %d is the best on dev, and is trained from the beginning", best + 1)
     return tried[best][1]

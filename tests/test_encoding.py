@@ -9,10 +9,10 @@ import pytest
 
 from et_appzoo.classification.app import Classification
 from et_core import api
+from et_core.data import code_fingerprint
 from et_core.errors import ComponentError, DataError
 from et_core.registry import refresh
 from et_core.registry.files import forget_file, import_file
-from et_core.training.encoding import code_fingerprint
 from tests.seams.tools import PLUGIN, seam_plugins, write_words
 
 APP = """

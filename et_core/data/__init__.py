@@ -6,7 +6,7 @@ from et_core._lazy import exports
 
 if TYPE_CHECKING:
     from et_core.data.batches import LengthBatches, split_by_budget
-    from et_core.data.cache import cached_file
+    from et_core.data.cache import cached_file, code_fingerprint
     from et_core.data.encode import encode_rows, encode_usable
     from et_core.data.formats import ReadOptions
     from et_core.data.joined import JoinedStore
@@ -30,6 +30,7 @@ __all__ = [
     "SkippedRow",
     "cached_file",
     "cached_store",
+    "code_fingerprint",
     "collate",
     "encode_rows",
     "encode_usable",
@@ -52,6 +53,7 @@ _ORIGINS = {
     "SkippedRow": "et_core.data.skipped",
     "cached_file": "et_core.data.cache",
     "cached_store": "et_core.data.store",
+    "code_fingerprint": "et_core.data.cache",
     "collate": "et_core.data.padding",
     "encode_rows": "et_core.data.encode",
     "encode_usable": "et_core.data.encode",

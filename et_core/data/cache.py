@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import time
@@ -55,6 +56,23 @@ def cached_file(
         with contextlib.suppress(OSError):
             staged.unlink(missing_ok=True)
     return path
+
+
+def code_fingerprint(cls: type) -> str:
+    """A digest of the source that *cls* and its bases come from: their packages' folders, or their single files.
+
+    A version number would not do: it stays the same while a plugin is being written.
+    """
+    files: set[Path] = set()
+    for base in cls.__mro__[:-1]:
+        if base.__module__ in ("abc", "typing"):
+            continue
+        file = Path(inspect.getfile(base))
+        files |= set(file.parent.rglob("*.py")) if (file.parent / "__init__.py").is_file() else {file}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 def _prune(folder: Path, suffix: str) -> None:

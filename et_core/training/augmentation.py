@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from et_core.config import ComponentConfig, RunConfig, check_value
-from et_core.data import ExampleStore, ReadOptions, Rows, cached_file, open_rows
+from et_core.data import ExampleStore, ReadOptions, Rows, cached_file, code_fingerprint, open_rows
 from et_core.errors import ConfigError
 from et_core.interfaces import App, Augmenter, Role, Row, Strategy, Texts, build_augmenter, check_options
 from et_core.registry import registry
-from et_core.training.encoding import code_fingerprint
 from et_core.training.recordings import OUTPUTS
 from et_core.training.teachers import Teacher
 

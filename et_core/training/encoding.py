@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from et_core.config import RunConfig
-from et_core.data import ExampleStore, Rows, cached_store, encode_rows
+from et_core.data import ExampleStore, Rows, cached_store, code_fingerprint, encode_rows
 from et_core.errors import ComponentError
 from et_core.interfaces import App, Backbone, Example, Row, Strategy, Tokenizer, accepted_by
 
@@ -82,20 +79,3 @@ def _asks(name: str) -> frozenset[str]:
     if name.startswith("texts.0."):
         return frozenset({"text", "texts"})
     return frozenset({name.partition(".")[0]})
-
-
-def code_fingerprint(cls: type) -> str:
-    """A digest of the source that *cls* and its bases come from: their packages' folders, or their single files.
-
-    A version number would not do: it stays the same while a plugin is being written.
-    """
-    files: set[Path] = set()
-    for base in cls.__mro__[:-1]:
-        if base.__module__ in ("abc", "typing"):
-            continue
-        file = Path(inspect.getfile(base))
-        files |= set(file.parent.rglob("*.py")) if (file.parent / "__init__.py").is_file() else {file}
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:32]

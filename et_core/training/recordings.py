@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from et_core.data import ExampleStore, Rows, cached_store, collate, encode_rows, split_by_budget
+from et_core.data import ExampleStore, Rows, cached_store, code_fingerprint, collate, encode_rows, split_by_budget
 from et_core.errors import ConfigError, DataError
 from et_core.inference.engine import TOKEN_BUDGET, TOKEN_BUDGETS, Engine
 from et_core.inference.precision import autocast, same_precision
 from et_core.interfaces import Batch, Example, Model, Observed, Strategy
 from et_core.training.distillation import Lesson, wanted
-from et_core.training.encoding import code_fingerprint
 from et_core.training.teachers import Teacher
 
 log = logging.getLogger("et")

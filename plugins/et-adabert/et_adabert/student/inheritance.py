@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from et_core.data import cached_file
+from et_core.data import cached_file, code_fingerprint
 from et_core.errors import ConfigError
 from et_core.interfaces import Inputs, Model, Text, Tokenizer
 
@@ -44,7 +43,11 @@ def _contextual(teacher: Model, tokenizer: Tokenizer) -> Tensor:
     def write(path: Path) -> None:
         save_file({"vectors": _computed(teacher, tokenizer)}, path)
 
-    key = {"weights": _digest(teacher), "tokenizer": tokenizer.fingerprint(), "code": _digest_of_code(teacher)}
+    key = {
+        "weights": _digest(teacher),
+        "tokenizer": tokenizer.fingerprint(),
+        "code": [code_fingerprint(type(teacher.backbone)), Path(__file__).read_text("utf-8")],
+    }
     return load_file(cached_file("vocabularies", ".safetensors", key, write, is_whole=Path.is_file))["vectors"]
 
 
@@ -54,11 +57,6 @@ def _digest(teacher: Model) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _digest_of_code(teacher: Model) -> str:
-    files = [Path(__file__), Path(inspect.getfile(type(teacher.backbone)))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _computed(teacher: Model, tokenizer: Tokenizer) -> Tensor:
