@@ -217,38 +217,58 @@ def flops(model: Any, texts: int) -> int:
 
 
 def compare_speed(arguments: argparse.Namespace) -> None:
-    """Latencies in eager fp32 of each kept student beside BERT-base and its teacher, in turn, the medians of rounds."""
-    done = {(row["task"], row["student"]) for row in read(arguments.output) if row["student"].startswith(SPEED)}
-    for row in read(arguments.output):
-        if row["task"] in arguments.tasks and row["student"] in arguments.students and row["limit"] is None:
-            key = (row["task"], SPEED + row["student"])
-            if key not in done and row["seed"] == arguments.seeds[0]:
-                done.add(key)
-                found = measure_speed(arguments, row)
-                line = {"task": row["task"], "student": key[1], "seed": row["seed"], "limit": None, **found}
-                with arguments.output.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(line, flush=True)
+    """Latencies in eager fp32 of the kept students of each task beside BERT-base and their teacher, in turn."""
+    seed = arguments.seeds[0]
+    rows = [row for row in read(arguments.output) if row["limit"] is None and row["seed"] == seed]
+    for task in arguments.tasks:
+        kept = {row["student"] for row in rows if row["task"] == task}
+        students = [
+            name
+            for name in arguments.students
+            if name in kept
+            and SPEED + name not in kept
+            and name != "teacher"
+            and folder_of(arguments, task, name).exists()
+        ]
+        for name, found in measure_speed(arguments, task, students).items() if students else ():
+            line = {"task": task, "student": SPEED + name, "seed": seed, "limit": None, **found}
+            with arguments.output.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
 
 
-def measure_speed(arguments: argparse.Namespace, row: Mapping[str, Any]) -> dict[str, Any]:
+def folder_of(arguments: argparse.Namespace, task: str, student: str) -> Path:
+    """The run whose latency is that of *student*: of the first seed."""
+    seed = TEACHER_SEED if student == "teacher" else arguments.seeds[0]
+    return Path(arguments.work / f"{task}-{student}-{seed}")
+
+
+def is_speed(row: Mapping[str, Any]) -> bool:
+    return str(row["student"]).startswith(SPEED)
+
+
+def measure_speed(arguments: argparse.Namespace, task: str, students: list[str]) -> dict[str, dict[str, float]]:
+    """Milliseconds of a batch by student, its own and its peers'; medians of rounds in which all take turns."""
     import et_core as et
 
-    run = et.load(arguments.work / f"{row['task']}-{row['student']}-{row['seed']}", precision="fp32")
-    teacher = et.load(arguments.work / f"{row['task']}-teacher-{TEACHER_SEED}", precision="fp32")
-    models = {"student": run.bundle.model, "teacher": teacher.bundle.model, "bert-base": bert_base()}
-    texts = {"student": texts_of(run), "teacher": 1, "bert-base": 1}
-    found: dict[str, Any] = {}
-    for rows in BATCHES:
+    runs = {name: et.load(folder_of(arguments, task, name), precision="fp32") for name in [*students, "teacher"]}
+    models = {**{name: run.bundle.model.eval() for name, run in runs.items()}, "bert-base": bert_base().eval()}
+    texts = {**{name: texts_of(run) for name, run in runs.items()}, "bert-base": 1}
+    found: dict[str, dict[str, float]] = {name: {} for name in students}
+    for size in BATCHES:
+        own = {name: list(real_batches(arguments, run, task, size)) for name, run in runs.items()}
         times: dict[str, list[float]] = {name: [] for name in models}
+        own_times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(arguments.rounds):
             for name, model in models.items():
-                times[name].append(milliseconds(model.eval(), [batch_of(rows, texts[name])]))
-        found |= {f"{name}_ms_{rows}": round(statistics.median(values), 3) for name, values in times.items()}
-    for rows in BATCHES:
-        for name, owner in (("student", run), ("teacher", teacher)):
-            batches = list(real_batches(arguments, owner, row["task"], rows))
-            found[f"{name}_ms_{rows}_own_length"] = round(milliseconds(owner.bundle.model.eval(), batches), 3)
+                times[name].append(milliseconds(model, [batch_of(size, texts[name])]))
+            for name in runs:
+                own_times[name].append(milliseconds(models[name], own[name]))
+        for student in students:
+            for column, name in (("student", student), ("teacher", "teacher"), ("bert-base", "bert-base")):
+                found[student][f"{column}_ms_{size}"] = round(statistics.median(times[name]), 3)
+                if name in own_times:
+                    found[student][f"{column}_ms_{size}_own_length"] = round(statistics.median(own_times[name]), 3)
     return found
 
 
@@ -300,7 +320,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     """Quality and sizes by data set and student; then, where latencies are kept, these."""
     runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if not row["student"].startswith(SPEED):
+        if not is_speed(row):
             runs.setdefault((row["task"], row["student"], row["limit"]), []).append(row)
     print(
         "\n| data | student | rows | seeds | metric | % kept | parameters | MB | GFLOPs | search s | train s |\n"
@@ -327,14 +347,13 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         "\n| data | student | ms (1) | ms (32) | x BERT-base | x teacher | own lengths, ms (1) | (32) | x teacher |\n"
         "|---|---|--:|--:|--:|--:|--:|--:|--:|"
     )
-    for row in rows:
-        if row["student"].startswith(SPEED):
-            cells = [row["task"], row["student"].removeprefix(SPEED)]
-            cells += [row[f"student_ms_{size}"] for size in BATCHES]
-            cells += [ratios(row, name) for name in ("bert-base", "teacher")]
-            cells += [row[f"student_ms_{size}_own_length"] for size in BATCHES]
-            cells += [ratios(row, "teacher", "_own_length")]
-            print(f"| {' | '.join(map(str, cells))} |")
+    for row in sorted(filter(is_speed, rows), key=lambda row: order[row["task"], row["student"].removeprefix(SPEED)]):
+        cells = [row["task"], row["student"].removeprefix(SPEED)]
+        cells += [row[f"student_ms_{size}"] for size in BATCHES]
+        cells += [ratios(row, name) for name in ("bert-base", "teacher")]
+        cells += [row[f"student_ms_{size}_own_length"] for size in BATCHES]
+        cells += [ratios(row, "teacher", "_own_length")]
+        print(f"| {' | '.join(map(str, cells))} |")
 
 
 def ratios(row: Mapping[str, Any], other: str, end: str = "") -> str:
