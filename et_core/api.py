@@ -16,14 +16,16 @@ from typing import Any
 from et_core.config import RunConfig, SearchConfig, load_config, to_dict
 from et_core.errors import CheckpointError, ConfigError, RunFolderError
 from et_core.inference import Run
-from et_core.interfaces import App, Artifact, Model
-from et_core.registry import ModelRef, registry
+from et_core.interfaces import App, Artifact, Figure, Model
+from et_core.registry import ModelRef
 from et_core.report import ReportData, write_card, write_report
 from et_core.runfolder import Checkpoints, RunFolder, write_json, write_text
 from et_core.sources import leads_to
 from et_core.sources import resolve as resolve_ref
 from et_core.training import (
     Outcome,
+    Trial,
+    best_of,
     build_strategy,
     check_config,
     refuse_other_run,
@@ -31,6 +33,8 @@ from et_core.training import (
     take_tokenizer,
     train_worker,
     trial_config,
+    trials_in,
+    trials_table,
 )
 
 log = logging.getLogger("et")
@@ -110,28 +114,21 @@ def _search(run_config: RunConfig, search: RunConfig, path: Path, *, resume: boo
 
 
 def _best_alone(run_config: RunConfig, searched: Run, path: Path, *, progress: bool | None) -> dict[str, Any]:
-    """The options of the network of a search that does best on dev when it is trained alone for a while.
-
-    By the loss where there is one, which moves less by chance than a share of rows that are right.
-    """
+    """The options of the network of a search that does best on dev when it is trained alone for a while."""
     finalists = searched.results.get("finalists", [])[: run_config.search.trials]
     if len(finalists) < 2:
         return dict(searched.bundle.model.backbone.options)
-    tried: list[tuple[float, dict[str, Any]]] = []
+    trials: list[Trial] = []
     for number, options in enumerate(finalists, start=1):
         folder = RunFolder(RunFolder(path).trials / str(number))
         run = _train(trial_config(run_config, options), folder.path, resume=folder.path.exists(), progress=progress)
         if build_strategy(run_config).is_main:
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
-        dev = run.results["metrics"]["dev"]
-        name = "loss" if "loss" in dev else next(iter(dev))
-        sign = 1 if name != "loss" and registry("metrics").get(name).higher_is_better else -1
-        tried.append((float("-inf") if dev[name] is None else sign * dev[name], options))
-        known = "  ".join(f"{key} {figure:.4f}" for key, figure in dev.items() if figure is not None)
-        log.info("trial %d of %d: %s", number, len(finalists), known)
-    best = max(range(len(tried)), key=lambda place: tried[place][0])
+        trials.append(Trial(options, run.results["metrics"]["dev"]))
+        log.info("trial %d of %d: %s", number, len(finalists), trials[-1])
+    best = best_of(trials)
     log.info("the network of trial %d is the best on dev, and is trained from the beginning", best + 1)
-    return tried[best][1]
+    return dict(trials[best].options)
 
 
 def _prepared(
@@ -263,11 +260,8 @@ def _report_data(outcome: Outcome) -> ReportData:
     notes = list(outcome.notes)
     if outcome.skipped_total:
         notes.append(f"rows left out: {outcome.skipped_total}, listed in {outcome.folder.skipped_file.name}")
-    dev_rows = parts.dev_rows
-    shown = outcome.evaluation.figures(dev_rows.take) if outcome.evaluation and dev_rows is not None else []
-    name = outcome.folder.path.name
     return ReportData(
-        title=name,
+        title=outcome.folder.path.name,
         app=config.app.name.rpartition("/")[2],
         model=str(parts.artifact.ref),
         task_line=parts.app.describe(),
@@ -276,13 +270,21 @@ def _report_data(outcome: Outcome) -> ReportData:
         config=to_dict(config),
         metrics=_metrics(outcome),
         history=outcome.folder.read_metrics(),
-        figures=[*outcome.figures, *shown],
+        figures=_figures(outcome),
         notes=notes,
         model_license=parts.artifact.license,
         usage=_usage(outcome.folder.path, parts.bundle.model, parts.app),
         best_step=position.best_step,
         pipeline_tag=parts.app.pipeline_tag,
     )
+
+
+def _figures(outcome: Outcome) -> list[Figure]:
+    """What is drawn of the network and how it came about, then what it does on dev."""
+    trials, dev_rows = trials_in(outcome.folder), outcome.parts.dev_rows
+    tried = [trials_table(trials)] if trials else []
+    shown = outcome.evaluation.figures(dev_rows.take) if outcome.evaluation and dev_rows is not None else []
+    return [*outcome.figures, *tried, *shown]
 
 
 def _metrics(outcome: Outcome) -> dict[str, dict[str, float]]:

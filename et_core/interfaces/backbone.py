@@ -14,6 +14,7 @@ from et_core.interfaces.inputs import Features, Inputs
 
 if TYPE_CHECKING:
     from et_core.interfaces.artifact import Artifact
+    from et_core.interfaces.figures import Figure
     from et_core.interfaces.model import Model
     from et_core.interfaces.tokenizer import Tokenizer
 
@@ -89,6 +90,10 @@ class Backbone(nn.Module, ABC):
     def processor(self) -> Processor | None:
         """What makes images fit for ``forward``, handed to ``App.encode``; None for a backbone of text alone."""
         return None
+
+    def figures(self) -> list[Figure]:
+        """What a report shows of the network itself, such as a picture of it where no two are alike."""
+        return []
 
     def token_table(self) -> nn.Embedding | None:
         """The table that is looked up with token ids and nothing else, of which training may leave out unused rows."""

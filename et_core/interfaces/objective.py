@@ -153,7 +153,7 @@ class Objective(nn.Module, ABC):
         return {}
 
     def figures(self) -> list[Figure]:
-        """What a report shows of how the model came about, such as the network that a search found."""
+        """What a report shows of how the model came about, such as what else a search measured."""
         return []
 
     def notes(self) -> list[str]:

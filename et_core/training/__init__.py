@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from et_core.training.splits import Split, StoreSplit, Turn
     from et_core.training.supervised import Supervised
     from et_core.training.teachers import take_tokenizer
+    from et_core.training.trials import Trial, best_of, trials_in, trials_table
 
 __all__ = [
     "Distillation",
@@ -25,7 +26,9 @@ __all__ = [
     "Split",
     "StoreSplit",
     "Supervised",
+    "Trial",
     "Turn",
+    "best_of",
     "build_strategy",
     "check_config",
     "refuse_other_run",
@@ -33,6 +36,8 @@ __all__ = [
     "take_tokenizer",
     "train_worker",
     "trial_config",
+    "trials_in",
+    "trials_table",
 ]
 
 _ORIGINS = {
@@ -46,7 +51,9 @@ _ORIGINS = {
     "Split": "et_core.training.splits",
     "StoreSplit": "et_core.training.splits",
     "Supervised": "et_core.training.supervised",
+    "Trial": "et_core.training.trials",
     "Turn": "et_core.training.splits",
+    "best_of": "et_core.training.trials",
     "build_strategy": "et_core.training.setup",
     "check_config": "et_core.training.setup",
     "refuse_other_run": "et_core.training.run",
@@ -54,6 +61,8 @@ _ORIGINS = {
     "take_tokenizer": "et_core.training.teachers",
     "train_worker": "et_core.training.run",
     "trial_config": "et_core.training.setup",
+    "trials_in": "et_core.training.trials",
+    "trials_table": "et_core.training.trials",
 }
 
 __getattr__, __dir__ = exports(__name__, _ORIGINS)

@@ -207,7 +207,7 @@ class _Run:
             skipped=[skipped for source in rows for skipped in source.skipped],
             skipped_total=sum(source.skipped_total for source in rows),
             notes=self._notes,
-            figures=self._prepared.objective.figures(),
+            figures=[*self._parts.bundle.model.backbone.figures(), *self._prepared.objective.figures()],
             finalists=[dict(model.backbone.options) for model in self._prepared.objective.finalists()],
             parameters=sum(parameter.numel() for parameter in self._parts.bundle.model.parameters()),
             device=str(self._strategy.device),

@@ -68,6 +68,14 @@ def test_the_network_that_does_best_alone_is_taken(whole: Run) -> None:
     assert whole.config.model.options == min(trials, key=lambda trial: trial.metrics["loss"]).config.model.options
 
 
+def test_the_report_shows_what_was_tried(whole: Run) -> None:
+    page = whole.report.read_text("utf-8")
+    assert "Networks that were tried" in page
+    assert page.count(", taken") == 1
+    for number in ("1", "2"):
+        assert f">{api.load(whole.path / 'trials' / number).metrics['loss']:.4f}</td>" in page
+
+
 def test_without_trials_the_network_that_the_search_picked_is_taken(source: str, teacher: str, tmp_path: Path) -> None:
     given = {**GIVEN, "search": {**SEARCH, "trials": 0, "train": {"epochs": 1}}}
     run = distil(tmp_path / "run", source, teacher, TERMS, **given)

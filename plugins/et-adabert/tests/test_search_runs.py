@@ -81,8 +81,14 @@ def test_a_search_logs_how_far_it_has_decided(student: Run) -> None:
 
 def test_the_report_of_a_search_shows_the_cell_and_the_front(student: Run) -> None:
     page = (student.path / "search/report.html").read_text("utf-8")
-    assert "The cell that was found" in page
+    assert "The cell" in page
     assert "Quality against speed" in page
+
+
+def test_the_report_of_a_student_shows_its_cell(student: Run) -> None:
+    page = (student.path / "report.html").read_text("utf-8")
+    assert "The cell" in page
+    assert student.config.model.options["cell"][0].partition("(")[0] in page
 
 
 def test_search_only_stops_there(teacher: Path) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from et_adabert.search.efficiency import Target
 from et_adabert.search.measure import latency_ms, parameters_of
 from et_adabert.search.scores import Chosen, best, draw
-from et_adabert.student.cell import CONVOLUTIONS, INPUTS, Cell
-from et_core.interfaces import Figure, Front, Graph, Model, Point
+from et_adabert.student.cell import CONVOLUTIONS, Cell
+from et_core.interfaces import Front, Model, Point
 
 _SEED = 7
 
@@ -94,26 +94,16 @@ def finalists(rows: Sequence[Candidate], picked: Candidate | None, target: Targe
     return [row for _, row in sorted(found.values(), key=lambda entry: entry[0])]
 
 
-def figures(cell: Cell, depth: int, rows: Sequence[Candidate], picked: Candidate | None, length: int) -> list[Figure]:
-    """The found cell as a picture, and the front of quality against speed where candidates were measured."""
-    names = ["cell k-2", "cell k-1", *(f"node {INPUTS + number}" for number in range(len(cell.nodes))), "output"]
-    edges = [(edge.source, INPUTS + number, edge.operation) for number, node in enumerate(cell.nodes) for edge in node]
-    last = len(names) - 1
-    edges += [(INPUTS + number, last, "") for number in range(len(cell.nodes))]
-    stacked = "One of these" if depth == 1 else f"{depth} of these, one after another"
-    note = f"{stacked}. The output is the sum of the nodes, weighed by learned attention."
-    found: list[Figure] = [Graph("The cell that was found", names, edges, note)]
-    if rows:
-        points = [
-            Point(row.label, row.latency_ms, row.score, row.group, chosen=row is picked)
-            for row in sorted(rows, key=lambda row: row.latency_ms)
-        ]
-        note = (
-            "Scores are those of the weights that all networks share during the search, before any was trained alone."
-        )
-        x_label = f"ms for one row of {length} tokens, on this machine"
-        found.append(Front("Quality against speed", x_label, "score on dev", points, note))
-    return found
+def front(rows: Sequence[Candidate], picked: Candidate | None, length: int) -> Front:
+    """Quality against speed, at one row of *length* tokens."""
+    points = [
+        Point(row.label, row.latency_ms, row.score, row.group, chosen=row is picked)
+        for row in sorted(rows, key=lambda row: row.latency_ms)
+    ]
+    note = "Scores are those of the weights that all networks share during the search, before any was trained alone."
+    return Front(
+        "Quality against speed", f"ms for one row of {length} tokens, on this machine", "score on dev", points, note
+    )
 
 
 def collapse(cell: Cell, none: float, bag: float | None, picked: float | None) -> list[str]:

@@ -13,8 +13,8 @@ from et_adabert.search.candidates import (
     candidates,
     cells,
     collapse,
-    figures,
     finalists,
+    front,
     measured,
     pick,
 )
@@ -229,8 +229,7 @@ class AdaBertSearch(Distillation):
         return found if self._share is None else {**found, "search/efficiency_share": float(self._share)}
 
     def figures(self) -> list[Figure]:
-        chosen = self.supernet.choice() if self._picked is None else self._picked.chosen
-        return figures(chosen.cell, chosen.depth, self._measured, self._picked, self._length)
+        return [front(self._measured, self._picked, self._length)] if self._measured else []
 
     def notes(self) -> list[str]:
         return list(self._said)

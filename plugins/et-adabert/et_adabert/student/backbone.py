@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from et_adabert.student.base import CellBackbone
-from et_adabert.student.cell import Cell
+from et_adabert.student.cell import INPUTS, Cell
 from et_adabert.student.network import CellNetwork
 from et_core.errors import ConfigError
-from et_core.interfaces import Head, Search
+from et_core.interfaces import Figure, Graph, Head, Search
 
 MOST_CELLS = 8
 """Kmax of the paper."""
@@ -79,6 +79,20 @@ class AdaBert(CellBackbone):
     def blocks(self) -> list[nn.Module]:
         return list(self.stack)
 
+    def figures(self) -> list[Figure]:
+        """The cell as a picture."""
+        return [] if self.cell is None else [picture(self.cell, len(self.stack))]
+
     def config(self, heads: Mapping[str, Head]) -> dict[str, Any]:
         written = None if self.cell is None else self.cell.written()
         return {**super().config(heads), "cell": written}
+
+
+def picture(cell: Cell, depth: int) -> Graph:
+    """A network of *depth* such cells, of which one is drawn."""
+    names = ["cell k-2", "cell k-1", *(f"node {INPUTS + number}" for number in range(len(cell.nodes))), "output"]
+    edges = [(edge.source, INPUTS + number, edge.operation) for number, node in enumerate(cell.nodes) for edge in node]
+    edges += [(INPUTS + number, len(names) - 1, "") for number in range(len(cell.nodes))]
+    stacked = "One of these" if depth == 1 else f"{depth} of these, one after another"
+    note = f"{stacked}. The output is the sum of the nodes, weighed by learned attention."
+    return Graph("The cell", names, edges, note)
