@@ -28,6 +28,7 @@ from et_core.training import (
     best_of,
     build_strategy,
     check_config,
+    differences,
     refuse_other_run,
     search_config,
     take_tokenizer,
@@ -119,13 +120,13 @@ def _best_alone(run_config: RunConfig, searched: Run, path: Path, *, progress: b
     if len(finalists) < 2:
         return dict(searched.bundle.model.backbone.options)
     trials: list[Trial] = []
-    for number, options in enumerate(finalists, start=1):
+    for number, (options, differing) in enumerate(zip(finalists, differences(finalists), strict=True), start=1):
+        log.info("trial %d of %d: %s", number, len(finalists), ", ".join(f"{k} {v}" for k, v in differing.items()))
         folder = RunFolder(RunFolder(path).trials / str(number))
         run = _train(trial_config(run_config, options), folder.path, resume=folder.path.exists(), progress=progress)
         if build_strategy(run_config).is_main:
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
         trials.append(Trial(options, run.results["metrics"]["dev"]))
-        log.info("trial %d of %d: %s", number, len(finalists), trials[-1])
     best = best_of(trials)
     log.info("the network of trial %d is the best on dev, and is trained from the beginning", best + 1)
     return dict(trials[best].options)

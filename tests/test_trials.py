@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from et_core.training import Trial, best_of, trials_table
+from et_core.training import Trial, best_of, differences, trials_table
 
 
 def trial(cells: int, **dev: float | None) -> Trial:
@@ -26,8 +26,11 @@ def test_the_lowest_loss_or_the_best_metric_wins_and_what_is_not_finite_loses(tr
     assert best_of(trials) == best
 
 
-def test_a_trial_says_the_figures_that_it_has() -> None:
-    assert str(trial(1, accuracy=0.9, auc=None, loss=0.5)) == "accuracy 0.9000  loss 0.5000"
+def test_networks_are_told_by_what_differs() -> None:
+    assert differences([trial(1).options, {**trial(2).options, "num_heads": 2}]) == [
+        {"num_cells": 1, "cell": "max3(0); conv1(1)", "num_heads": None},
+        {"num_cells": 2, "cell": "max3(0); conv2(1)", "num_heads": 2},
+    ]
 
 
 def test_the_table_holds_what_differs_and_marks_the_best() -> None:

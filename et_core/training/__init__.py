@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from et_core.training.splits import Split, StoreSplit, Turn
     from et_core.training.supervised import Supervised
     from et_core.training.teachers import take_tokenizer
-    from et_core.training.trials import Trial, best_of, trials_in, trials_table
+    from et_core.training.trials import Trial, best_of, differences, trials_in, trials_table
 
 __all__ = [
     "Distillation",
@@ -31,6 +31,7 @@ __all__ = [
     "best_of",
     "build_strategy",
     "check_config",
+    "differences",
     "refuse_other_run",
     "search_config",
     "take_tokenizer",
@@ -56,6 +57,7 @@ _ORIGINS = {
     "best_of": "et_core.training.trials",
     "build_strategy": "et_core.training.setup",
     "check_config": "et_core.training.setup",
+    "differences": "et_core.training.trials",
     "refuse_other_run": "et_core.training.run",
     "search_config": "et_core.training.setup",
     "take_tokenizer": "et_core.training.teachers",

@@ -20,9 +20,6 @@ class Trial:
     options: Mapping[str, Any]
     dev: Mapping[str, float | None]
 
-    def __str__(self) -> str:
-        return "  ".join(f"{name} {value:.4f}" for name, value in self.dev.items() if value is not None)
-
     @property
     def judged_by(self) -> str:
         """The loss where there is one, which moves less by chance than a share of rows that are right."""
@@ -55,24 +52,29 @@ def trials_in(folder: RunFolder) -> list[Trial]:
 
 def trials_table(trials: Sequence[Trial]) -> Examples:
     """What the trials differ in, and what each came to."""
-    first = trials[0].options
-    names = {name: None for trial in trials for name in trial.options}
-    differing = [name for name in names if any(trial.options.get(name) != first.get(name) for trial in trials)]
+    apart = differences([trial.options for trial in trials])
     metrics = list(trials[0].dev)
     best = best_of(trials)
     rows = [
         [
             f"{place + 1}, taken" if place == best else place + 1,
-            *(_written(trial.options.get(name)) for name in differing),
+            *differing.values(),
             *(trial.dev.get(name) for name in metrics),
         ]
-        for place, trial in enumerate(trials)
+        for place, (trial, differing) in enumerate(zip(trials, apart, strict=True))
     ]
     note = (
         f"What the search found best, each trained alone for a while and measured on dev. The best by "
         f"{trials[best].judged_by} was then trained from the beginning. How they were found: search/report.html."
     )
-    return Examples("Networks that were tried", ["trial", *differing, *metrics], rows, note)
+    return Examples("Networks that were tried", ["trial", *apart[0], *metrics], rows, note)
+
+
+def differences(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each network's options those that are not the same in all of them, as they are shown."""
+    names = {name: None for options in networks for name in options}
+    differing = [name for name in names if any(options.get(name) != networks[0].get(name) for options in networks)]
+    return [{name: _written(options.get(name)) for name in differing} for options in networks]
 
 
 def _written(option: Any) -> Any:
