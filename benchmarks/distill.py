@@ -74,7 +74,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "bag": BAG,
     "random": RANDOM,
     "vanilla-kd": {"model": BERT, "distill": {"terms": KD}},
-    "pkd": {"model": BERT, "distill": {"terms": {**KD, "pkd": {"weight": 100.0, "layers": [2, 4], "reduce": "mean"}}}},
+    "pkd": {"model": BERT, "distill": {"terms": {**KD, "pkd": {"weight": 100.0, "layers": [2, 4]}}}},
     "probes": {"model": BERT, "distill": {"terms": {**KD, "probes": 0.8}}},
     "adabert": SEARCHED,
     "bag-da": {**BAG, "augmented": True},

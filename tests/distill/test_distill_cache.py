@@ -55,7 +55,7 @@ def test_it_runs_again_for_what_is_another(
     changed = {
         "teacher": lambda: {"teacher": train_teacher(tmp_path / "other", source, train={"epochs": 1})},
         "rows": lambda: {"source": str(rows)},
-        "options": lambda: {"terms": {**TERMS, "pkd": {"reduce": "mean"}}},
+        "options": lambda: {"terms": {**TERMS, "pkd": {"reduce": "sum"}}},
         "terms": lambda: {"terms": {"vanilla-kd": 1.0}},
         "layers": lambda: {"terms": {**TERMS, "pkd": {"layers": [2]}}},
         "seed of what is fitted": lambda: {"train": {"seed": 1}},

@@ -16,13 +16,14 @@ from et_core.interfaces import Batch, Model, Observed
 class Pkd(RowDistiller):
     """The first token's state in several layers follows the teacher's: L_PT of Sun et al. 2019, section 3.2.
 
-    Per row, the sum over the student's layers i = 1 to K - 1 of || s_i / ||s_i|| - t_I(i) / ||t_I(i)|| ||^2. The last
-    layer is left out: the logits teach that one. *layers* says what I is: "skip" spreads (2, 4, 6, 8, 10 of 12 for 6
+    Per row, || s_i / ||s_i|| - t_I(i) / ||t_I(i)|| ||^2 for the student's layers i = 1 to K - 1. The last layer is left
+    out: the logits teach that one. *layers* says what I is: "skip" spreads (2, 4, 6, 8, 10 of 12 for 6
     layers), "last" takes the topmost (7 to 11), a list names each, counted from 1. Where widths differ, the student's
     states first pass a linear layer that is trained with it.
 
-    *reduce* "sum" is the paper's formula. The public code takes the mean over layers and width, which is "mean": a
-    (K - 1) * H th part, 3840th for 5 layers of 768. The weights beta of 10 to 1000 that were searched belong to it.
+    *reduce* "mean" averages over layers and width, as the public code does; the paper's weights beta, 10 to 1000,
+    belong to it. The paper's formula, and "sum", adds up instead: (K - 1) * H times as much, 3840 times for 5 layers of
+    768.
     """
 
     wants = frozenset({"layers"})
@@ -33,7 +34,7 @@ class Pkd(RowDistiller):
         student: Model,
         teacher: Model,
         layers: Literal["skip", "last"] | list[int] = "skip",
-        reduce: Literal["sum", "mean"] = "sum",
+        reduce: Literal["sum", "mean"] = "mean",
     ) -> None:
         super().__init__()
         own = depth(student)
