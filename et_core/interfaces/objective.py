@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Phase:
 
     *parameters* are shell patterns over the objective's parameter names. None takes the run's own setting. Phases on
     the same split share a step's batch. A phase with ``every=k`` acts in each k-th step, one with ``after`` once that
-    share of all steps is done.
+    share of all steps is done: its learning rate then warms up and decays over the steps that are left.
     """
 
     name: str = "main"
@@ -42,7 +43,11 @@ class Phase:
 
     def acts(self, index: int, total: int) -> bool:
         """Whether it acts in the step *index*, from 0, of *total*."""
-        return index % self.every == 0 and index >= self.after * total
+        return index % self.every == 0 and index >= self.first(total)
+
+    def first(self, total: int) -> int:
+        """The first step, from 0, of *total* in which it may act."""
+        return math.ceil(self.after * total)
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,7 @@ class Objective(nn.Module, ABC):
 
         *score* measures a model on the dev set by the metric that picks weights, higher being better; None without one.
         *share* gives all ranks what the main one has: each has to decide the same, and no two measure the same time.
+        torch is seeded by the run, on all ranks alike.
         """
         return
 

@@ -40,6 +40,9 @@ class Position:
     misses: int = 0
     """Evaluations since the best one."""
 
+    total_seconds: float = 0.0
+    """Since the run began, with all that is not training; of a run that was stopped, up to its checkpoint."""
+
     seconds: float = 0.0
     rows: int = 0
     tokens: int = 0
@@ -89,8 +92,7 @@ class Loop:
         self._phases = prepared.objective.phases()
         self._check = TermCheck(prepared.objective)
         self._warned_of_parts = False
-        steps = {"total_steps": plan.total_steps, "warmup_steps": plan.warmup_steps}
-        self._schedule: Schedule = build_component("schedules", train.schedule, where="train.schedule", **steps)
+        self._schedules = {phase.name: self._schedule_of(phase) for phase in self._phases}
 
     def run(self, position: Position) -> Position:
         """Train from *position* to the end; raises Interrupted after saving when a signal asked to stop.
@@ -122,6 +124,14 @@ class Loop:
             if told or stopping:
                 raise _interrupted(stop.number or signal.SIGTERM, position.step)
         return position
+
+    def _schedule_of(self, phase: Phase) -> Schedule:
+        """That of the run, drawn together to the steps that *phase* has."""
+        total = self._plan.total_steps
+        left = total - phase.first(total)
+        steps = {"total_steps": left, "warmup_steps": round(self._plan.warmup_steps * left / total)}
+        schedule: Schedule = build_component("schedules", self._train.schedule, where="train.schedule", **steps)
+        return schedule
 
     def _step(self, index: int, feeds: Mapping[str, Iterator[Turn]], interval: _Interval, stop: StopOnSignal) -> bool:
         acting = [phase for phase in self._phases if phase.acts(index, self._plan.total_steps)]
@@ -189,7 +199,7 @@ class Loop:
 
     def _update(self, index: int, phase: Phase, interval: _Interval) -> None:
         optimizer = self._prepared.optimizers[phase.name]
-        factor = self._schedule.factor(index)
+        factor = self._schedules[phase.name].factor(index - phase.first(self._plan.total_steps))
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         clip = self._train.clip_norm if phase.clip_norm is None else phase.clip_norm

@@ -101,11 +101,11 @@ def train_worker(
     folder = RunFolder(path)
     if strategy.is_main and not folder.has_checkpoint():
         folder.write_config(config)  # now with the models as they were found
-    run = _Run(strategy, config, folder, parts, show_progress=show_progress)
+    run = _Run(strategy, config, folder, parts, show_progress=show_progress, started=started)
     position = run.train(resume=resume)
     evaluation, metrics = run.conclude(position)
     if strategy.is_main:
-        outcome = run.outcome(position, evaluation, metrics, seconds=time.perf_counter() - started)
+        outcome = run.outcome(position, evaluation, metrics)
         parts.bundle.precision = outcome.plan.precision
         parts.bundle.save(run.folder.model)
         finish(outcome)
@@ -116,12 +116,20 @@ class _Run:
     """One process's view of a run from the assembled parts to the weights that are kept."""
 
     def __init__(
-        self, strategy: Strategy, config: RunConfig, folder: RunFolder, parts: Parts, *, show_progress: bool
+        self,
+        strategy: Strategy,
+        config: RunConfig,
+        folder: RunFolder,
+        parts: Parts,
+        *,
+        show_progress: bool,
+        started: float,
     ) -> None:
         self.folder = folder
         self._strategy = strategy
         self._config = config
         self._parts = parts
+        self._started = started
         self._progress: Progress = RichProgress() if show_progress and strategy.is_main else Silent()
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.train.keep_checkpoints)
         self._notes: list[str] = []
@@ -172,6 +180,7 @@ class _Run:
             self._note(f"the weights are those of step {best}, the best on dev of {position.step} steps")
         expand_tokens(self._prepared.objective)
         objective = self._prepared.objective.eval()
+        torch.manual_seed(int(np.random.SeedSequence((self._config.train.seed, position.step)).generate_state(1)[0]))
         objective.conclude(self._score if self._main else None, lambda value: self._strategy.gather(value)[0])
         for text in objective.notes():
             self._note(text)
@@ -191,9 +200,7 @@ class _Run:
             )
         return evaluation, metrics
 
-    def outcome(
-        self, position: Position, evaluation: Evaluation | None, metrics: dict[str, float], *, seconds: float
-    ) -> Outcome:
+    def outcome(self, position: Position, evaluation: Evaluation | None, metrics: dict[str, float]) -> Outcome:
         rows = [rows for rows in (self._parts.train_rows, self._parts.dev_rows) if rows is not None]
         return Outcome(
             folder=self.folder,
@@ -211,7 +218,7 @@ class _Run:
             finalists=[dict(model.backbone.options) for model in self._prepared.objective.finalists()],
             parameters=sum(parameter.numel() for parameter in self._parts.bundle.model.parameters()),
             device=str(self._strategy.device),
-            seconds=seconds,
+            seconds=time.perf_counter() - self._started,
         )
 
     def _teachers(self) -> dict[str, dict[str, float]]:
@@ -301,6 +308,7 @@ class _Run:
     def _save(self, position: Position) -> None:
         tensors = self._strategy.state(self._prepared)
         if self._strategy.is_main and self._plan is not None:
+            position.total_seconds = time.perf_counter() - self._started
             state = {
                 "position": dataclasses.asdict(position),
                 "plan": dataclasses.asdict(self._plan),
@@ -323,7 +331,9 @@ class _Run:
         self._strategy.load_state(self._prepared, loaded.tensors())
         if self._strategy.is_main:
             log.info("resuming at step %d of %d", loaded.step, self._plan.total_steps)
-        return position_from(loaded.state)
+        position = position_from(loaded.state)
+        self._started -= position.total_seconds
+        return position
 
     def _inputs(self) -> dict[str, str]:
         """Fingerprints of what a run reads besides its settings, by what each is called in a message."""

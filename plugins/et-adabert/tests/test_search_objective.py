@@ -11,7 +11,7 @@ import torch
 
 from et_adabert.search.efficiency import Efficiency
 from et_adabert.search.objective import AdaBertSearch
-from et_adabert.search.scores import draw
+from et_adabert.search.scores import draw, without_none
 from et_core.data import PretrainedTokenizer
 from et_core.interfaces import Batch, Inputs, LossSpec, Model, Step, Text, build_backbone
 from et_core.registry import registry
@@ -76,7 +76,9 @@ def test_the_loss_is_the_weighted_sum_of_labels_knowledge_and_efficiency(
         theirs = teacher[row] - np.log(np.exp(teacher[row]).sum())
         cross_entropy -= mine[labels[row]]
         divergence += sum(np.exp(theirs[c]) * (theirs[c] - mine[c]) for c in range(3))
-    cost = float(Efficiency(objective.model, None, length=8)(net.operation_scores, net.depth_scores).detach())
+    cost = float(
+        Efficiency(objective.model, None, length=8)(without_none(net.operation_scores), net.depth_scores).detach()
+    )
     total = sum(term.weight * float(term.sum.detach() / term.count) for term in terms.values())
     assert total == pytest.approx(0.2 * cross_entropy / 4 + 0.8 * divergence / 4 + 4.0 * cost, rel=1e-5)
     share = objective.readings()["search/efficiency_share"]

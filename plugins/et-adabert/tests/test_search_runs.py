@@ -140,14 +140,16 @@ POOLS = ["max3(0) + skip(1)", "max3(0) + skip(2)", "avg3(1) + skip(3)"]
 def test_a_search_that_came_to_nothing_says_so(
     cell: list[str], none: float, bag: float, found: float, message: str
 ) -> None:
-    (said,) = collapse(Cell.read(cell), none, bag, found)
+    (said,) = collapse(Cell.read(cell), none, bag, found, paid=False)
+    (paid,) = collapse(Cell.read(cell), none, bag, found, paid=True)
+    assert ("Lower search.efficiency" in said, "Lower search.efficiency" in paid) == (False, True)
     assert message in said
-    assert "Lower search.efficiency" in said
+    assert message in paid
 
 
 def test_a_search_that_found_something_says_nothing() -> None:
-    assert collapse(Cell.read(CELL), 0.1, 0.7, 0.8) == []
-    assert collapse(Cell.read(CELL), 0.1, None, None) == []
+    assert collapse(Cell.read(CELL), 0.1, 0.7, 0.8, paid=True) == []
+    assert collapse(Cell.read(CELL), 0.1, None, None, paid=True) == []
 
 
 def test_a_target_picks_the_best_of_those_that_keep_it() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,6 @@ from et_adabert.search.measure import latency_ms, parameters_of
 from et_adabert.search.scores import Chosen, best, draw
 from et_adabert.student.cell import CONVOLUTIONS, Cell
 from et_core.interfaces import Front, Model, Point
-
-_SEED = 7
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,13 @@ def cells(count: int) -> str:
 
 
 def candidates(operations: Tensor, scores: Tensor, *, depths: Iterable[int], sampled: int) -> list[tuple[str, Chosen]]:
-    """What is compared at the end: the derived cell at each of *depths*, and as many cells as *sampled*.
+    """What is compared at the end: the derived cell at each of *depths*, and as many as *sampled*, drawn by torch.
 
     *operations* [9, 10] and *scores* [Kmax] are those of operations and of depths.
     """
     derived = best(operations, scores)
     found = [("derived cell", Chosen(derived.nodes, depth)) for depth in depths]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(_SEED)
+    with torch.no_grad():
         for _ in range(sampled):
             drawn = draw(operations.cpu(), scores.cpu(), temperature=1.0, all_edges=False)
             found.append(("drawn cell", Chosen(drawn.nodes, drawn.depth)))
@@ -58,14 +56,20 @@ def measured(
     *,
     length: int,
     texts: int,
-) -> list[Candidate]:
-    """Each candidate with its score on dev, its latency on this machine, and its size."""
-    rows = []
+    peer: Model | None = None,
+) -> tuple[list[Candidate], float]:
+    """Each candidate with its score on dev, its latency on this machine and its size; and the latency of *peer*.
+
+    They take turns, as a machine is not equally fast all the time. Of a peer's times the median counts.
+    """
+    rows, peers = [], [0.0]
     for group, chosen in found:
         model = build(chosen)
+        if peer is not None:
+            peers.append(latency_ms(peer, length=length))
         speed = latency_ms(model, length=length, texts=texts)
         rows.append(Candidate(group, chosen, score(model), speed, parameters_of(model)))
-    return rows
+    return rows, statistics.median(peers[1:] or peers)
 
 
 def pick(rows: Sequence[Candidate], derived: Chosen, target: Target | None) -> Candidate | None:
@@ -106,14 +110,16 @@ def front(rows: Sequence[Candidate], picked: Candidate | None, length: int) -> F
     )
 
 
-def collapse(cell: Cell, none: float, bag: float | None, picked: float | None) -> list[str]:
+def collapse(cell: Cell, none: float, bag: float | None, picked: float | None, *, paid: bool) -> list[str]:
     """What shows that a search has come to nothing, in sentences that say what to change.
 
     *none* is the probability of no operation, averaged over edges; *bag* is the score on dev of the embeddings alone,
-    *picked* that of the network that was found.
+    *picked* that of the network that was found. *paid* says whether the efficiency term had a share of the loss.
     """
     said = []
-    remedy = "Lower search.efficiency, or raise search.train.epochs or search.architecture_lr."
+    remedy = "Raise search.train.max_steps or search.architecture_lr."
+    if paid:
+        remedy = "Lower search.efficiency, or raise search.train.max_steps or search.architecture_lr."
     if not any(edge.operation in CONVOLUTIONS for node in cell.nodes for edge in node):
         said.append(
             f"the search collapsed: its cell has no operation that learns ({'; '.join(cell.written())}). {remedy}"

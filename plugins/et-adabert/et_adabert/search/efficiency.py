@@ -99,17 +99,12 @@ class Efficiency(nn.Module):
         """Measured at rows of *length* tokens, shared out over *texts*."""
         super().__init__()
         size = _supernet(model).hidden_size
-        self._names = names = [] if target is None else sorted(target.limits)
+        names = [] if target is None else sorted(target.limits)
         rows = [_costs_of(name, model, length=length, texts=texts) for name in names]
         self.register_buffer("relative", operation_costs(size), persistent=False)
         self.register_buffer("limits", torch.tensor([target.limits[name] for name in names] if target else []))
         self.register_buffer("bases", torch.stack([base for base, _ in rows]) if rows else torch.zeros(0, 2))
         self.register_buffer("costs", torch.stack([costs for _, costs in rows]) if rows else torch.zeros(0, 10))
-
-    @property
-    def target(self) -> Target | None:
-        """The target by the limits that were measured when the search began."""
-        return Target(dict(zip(self._names, self.limits.tolist(), strict=True))) if self._names else None
 
     def forward(self, operation_scores: Tensor, depth_scores: Tensor) -> Tensor:
         """The term, a scalar, of scores [9, 10] and [Kmax]."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -20,7 +21,7 @@ from et_adabert.search.candidates import (
 )
 from et_adabert.search.efficiency import Efficiency, read_target
 from et_adabert.search.measure import latency_ms
-from et_adabert.search.scores import Chosen, draw, entropy
+from et_adabert.search.scores import Chosen, best, draw, entropy, without_none
 from et_adabert.search.supernet import Supernet
 from et_adabert.student.backbone import AdaBert
 from et_adabert.student.base import Layers
@@ -57,8 +58,9 @@ class AdaBertSearch(Distillation):
     one. Scores have an optimiser of their own, with *architecture_lr* and *architecture_weight_decay*, and learn from
     the share *held_out* of the rows, which the weights do not see; 0 lets both learn from the same batch, as the public
     codes do. For the share *weights_first* of the steps scores rest: as long as no convolution has learned anything, to
-    leave it out is the best choice. With *edges* "two" each draw is a network as it may be derived, two edges a node;
-    "all" is the paper's, where a draw has all nine.
+    leave it out is the best choice. Over the other steps *temperature* and *efficiency* change, and the learning rate
+    of the scores rises and falls. With *edges* "two" each draw is a network as it may be derived, two edges a node, and
+    "none" is no choice; "all" is the paper's, where a draw has all nine.
 
     *target* ``{speedup: 20}``, ``{latency_ms: 5}`` or ``{params: 5M}`` asks for the best student inside it: at one row
     of *length* tokens, measured on this machine. At the end the derived cell at each depth, and *sampled* others, are
@@ -97,10 +99,12 @@ class AdaBertSearch(Distillation):
         self._optimisation = (architecture_lr, architecture_weight_decay)
         self._weights_first = weights_first
         self._held_out, self._length, self._sampled = held_out, length, sampled
-        asked = None
-        if target:
-            asked = read_target(target, latency_ms(teachers[0], length=length) if "speedup" in target else 0.0)
-        self.efficiency = Efficiency(model, asked, length=length, texts=self._texts)
+        self._asked = target or {}
+        # In a tuple: a teacher is no part of what is saved.
+        self._peer = tuple(teachers[:1]) if "speedup" in self._asked else ()
+        teacher_ms = sum(latency_ms(teacher, length=length) for teacher in self._peer)
+        self._target = read_target(self._asked, teacher_ms) if self._asked else None
+        self.efficiency = Efficiency(model, self._target, length=length, texts=self._texts)
         self._picked: Candidate | None = None
         self._measured: list[Candidate] = []
         self._said: list[str] = []
@@ -142,21 +146,35 @@ class AdaBertSearch(Distillation):
         return {**super().counts(batch, phase), **dict.fromkeys(extra, rows)}
 
     def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
-        progress = step.index / step.total
-        net = self.supernet
+        progress = self._progress(step)
+        net, operations = self.supernet, self._operations()
         temperature = value_at(self._temperature, progress)
-        chosen = draw(net.operation_scores, net.depth_scores, temperature=temperature, all_edges=self._all_edges)
+        chosen = draw(operations, net.depth_scores, temperature=temperature, all_edges=self._all_edges)
         layers = net.layers_of(batch.inputs, chosen)
         terms = self.terms(self._seen(layers, batch), batch, step)
         rows = torch.tensor(float(len(batch)))
         learned = _total(terms)
-        cost = self.efficiency(net.operation_scores, net.depth_scores)
+        cost = self.efficiency(operations, net.depth_scores)
         terms["efficiency"] = Term(cost * len(batch), rows, value_at(self._beta, progress))
         if step.phase == _ARCHITECTURE:
             terms["depth"] = Term(self._depth_gradient(layers, batch, step, chosen, learned) * len(batch), rows)
         paid = (value_at(self._beta, progress) * cost).detach()
         self._share = paid / (paid + learned).clamp(min=1e-12)
         return terms
+
+    def _progress(self, step: Step) -> float:
+        """From 0, as long as scores rest, to 1."""
+        first = math.ceil(self._weights_first * step.total)
+        return max(0, step.index - first) / max(1, step.total - first)
+
+    def _operations(self) -> Tensor:
+        """The scores [9, 10] of what an edge may be."""
+        scores: Tensor = self.supernet.operation_scores
+        return scores if self._all_edges else without_none(scores)
+
+    def _choice(self) -> Chosen:
+        """What would be derived of the scores as they are."""
+        return best(self._operations(), self.supernet.depth_scores)
 
     def _depth_gradient(self, layers: Layers, batch: Batch, step: Step, chosen: Chosen, learned: Tensor) -> Tensor:
         """0, with the straight-through gradient of the loss over depths up to the one that was drawn.
@@ -182,25 +200,29 @@ class AdaBertSearch(Distillation):
 
     def result(self) -> Model:
         """The derived network with the weights it was searched with, which it shares."""
-        return self._derived(self.supernet.choice() if self._picked is None else self._picked.chosen)
+        return self._derived(self._choice() if self._picked is None else self._picked.chosen)
 
     def finalists(self) -> list[Model]:
-        found = finalists(self._measured, self._picked, self.efficiency.target)
+        found = finalists(self._measured, self._picked, self._target)
         return [self._derived(row.chosen) for row in found]
 
     def conclude(self, score: Callable[[Model], float] | None, share: Share) -> None:
-        net = self.supernet
-        target = self.efficiency.target
-        derived, bag = net.choice(), None
+        net, operations = self.supernet, self._operations().detach()
+        derived, bag = self._choice(), None
         if score is not None:
-            found = candidates(net.operation_scores, net.depth_scores, depths=net.depths, sampled=self._sampled)
-            self._measured = share(measured(found, self._derived, score, length=self._length, texts=self._texts))
-            self._picked = pick(self._measured, derived, target)
+            found = candidates(operations, net.depth_scores, depths=net.depths, sampled=self._sampled)
+            peer = self._peer[0] if self._peer else None
+            sizes = {"length": self._length, "texts": self._texts}
+            self._measured, peer_ms = share(measured(found, self._derived, score, **sizes, peer=peer))
+            self._target = read_target(self._asked, peer_ms) if self._asked else None
+            self._picked = pick(self._measured, derived, self._target)
             bag = score(self._derived(Chosen(derived.nodes, 0)))
         chosen = derived if self._picked is None else self._picked.chosen
-        none = float(net.operation_scores.detach().softmax(-1)[:, _NONE].mean())
-        self._said = collapse(chosen.cell, none, bag, None if self._picked is None else self._picked.score)
-        if target is not None and self._picked is None:
+        none = float(operations.softmax(-1)[:, _NONE].mean())
+        picked = None if self._picked is None else self._picked.score
+        paid = float(self.efficiency(operations, net.depth_scores.detach())) > 0
+        self._said = collapse(chosen.cell, none, bag, picked, paid=paid)
+        if self._target is not None and self._picked is None:
             self._said.append(self._missed(score is None))
 
     def _missed(self, unmeasured: bool) -> str:
@@ -216,15 +238,15 @@ class AdaBertSearch(Distillation):
         )
 
     def status(self) -> str:
-        chosen = self.supernet.choice()
+        chosen = self._choice()
         return f"{cells(chosen.depth)} of {'; '.join(chosen.cell.written())}"
 
     def readings(self) -> dict[str, float]:
         net = self.supernet
         found = {
-            "search/operation_entropy": entropy(net.operation_scores),
+            "search/operation_entropy": entropy(self._operations()),
             "search/depth_entropy": entropy(net.depth_scores),
-            "search/cells": float(net.choice().depth),
+            "search/cells": float(self._choice().depth),
         }
         return found if self._share is None else {**found, "search/efficiency_share": float(self._share)}
 

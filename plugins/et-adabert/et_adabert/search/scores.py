@@ -69,11 +69,22 @@ def draw(operations: Tensor, depths: Tensor, *, temperature: float, all_edges: b
     return Chosen(nodes, chosen.depth, straight, depth_soft)
 
 
+def without_none(operations: Tensor) -> Tensor:
+    """Scores [9, 10] in which "none" cannot be: what is drawn and derived of two edges a node never has it."""
+    never = torch.zeros_like(operations, dtype=torch.bool)
+    never[:, _NONE] = True
+    return operations.masked_fill(never, float("-inf"))
+
+
 def entropy(scores: Tensor) -> float:
-    """The mean entropy of the choices [..., n] as a share of the most there can be: 1 undecided, 0 decided."""
+    """The mean entropy of the choices [..., n] as a share of the most there can be: 1 undecided, 0 decided.
+
+    A score of minus infinity is no choice.
+    """
     probabilities = scores.detach().float().softmax(-1)
     found = -(probabilities * probabilities.clamp(min=1e-12).log()).sum(-1).mean()
-    return float(found / torch.tensor(float(scores.shape[-1])).log()) if scores.shape[-1] > 1 else 0.0
+    choices = scores.isfinite().sum(-1).float().mean()
+    return float(found / choices.log()) if choices > 1 else 0.0
 
 
 def _gumbel(like: Tensor) -> Tensor:

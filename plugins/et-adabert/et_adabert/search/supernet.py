@@ -99,12 +99,8 @@ class Supernet(CellBackbone):
         most = len(self.stack)
         return range(1 if self.sizes.num_cells is None else most, most + 1)
 
-    def choice(self) -> Chosen:
-        """What would be derived of the scores as they are."""
-        return best(self.operation_scores, self.depth_scores)
-
     def cells(self, first: Tensor, second: Tensor, mask: Tensor | None) -> list[Tensor]:
-        return self._run(first, second, mask, self.choice())
+        return self._run(first, second, mask, best(self.operation_scores, self.depth_scores))
 
     def layers_of(self, inputs: Inputs, chosen: Chosen) -> Layers:
         """The states after each cell of the network that is *chosen*."""
