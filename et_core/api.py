@@ -58,6 +58,8 @@ def train(
     run_config, path = _prepared(config, overrides, resume=resume)
     if run_config.distill.teachers:
         raise ConfigError("distill.teacher is set, which et train does not read. Run it with et distill.")
+    if run_config.search != SearchConfig():
+        raise ConfigError("search is set, which et train does not read. Run it with et distill, or leave it out.")
     return _train(run_config, path, resume=resume, progress=progress)
 
 

@@ -127,6 +127,40 @@ def test_the_state_of_both_optimisers_comes_back(tmp_path: Path, halves: dict[st
     assert all(torch.equal(rest.state[name], tensor) for name, tensor in whole.state.items())
 
 
+class Late(Objective):
+    """Two numbers with a gradient of 1 each, of which one rests for half of the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early, self.late = (nn.Parameter(torch.zeros(1)) for _ in range(2))
+        self.seen: list[tuple[float, float]] = []
+
+    def phases(self) -> list[Phase]:
+        return [Phase("early", ("early",)), Phase("late", ("late",), after=0.5)]
+
+    def counts(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        return {phase: torch.tensor(1.0)}
+
+    def forward(self, batch: Batch, step: Step) -> dict[str, Term]:
+        if step.phase == "early":
+            self.seen.append((self.early.item(), self.late.item()))
+        return {step.phase: Term((self.early + self.late).sum(), torch.tensor(1.0))}
+
+    def result(self) -> Model:
+        raise NotImplementedError
+
+
+def test_a_phase_that_begins_later_has_the_whole_schedule_for_itself(tmp_path: Path) -> None:
+    objective = Late()
+    split = split_of(store_of(tmp_path / "rows.arrow", word_examples(120)))
+    train = settings(max_steps=10, warmup=0.2, optimizer="sgd", lr=1.0, weight_decay=0.0)
+    fit(objective, {"train": split}, tmp_path / "run", train=train)
+    numbers = torch.tensor([*objective.seen, (objective.early.item(), objective.late.item())])
+    early, late = (numbers[:-1] - numbers[1:]).unbind(1)
+    assert early.tolist() == pytest.approx([0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    assert late.tolist() == pytest.approx([0, 0, 0, 0, 0, 1, 1, 3 / 4, 2 / 4, 1 / 4])
+
+
 class InTurn:
     """Steps of several splits in turn: each split goes on where it was at its last turn."""
 

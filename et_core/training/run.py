@@ -142,6 +142,8 @@ class _Run:
         objective = build_objective(config, parts.app, bundle.model, bundle.tokenizer, teaching=teaching)
         if teaching is not None:
             teaching.check_size(objective.result())
+            for text in teaching.notes():
+                self._note(text)
         freeze(objective, config.train.freeze)
         self._speed_up(objective)
         self._prepared: Prepared = strategy.prepare(objective, self._optimizers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -85,7 +86,28 @@ class Teaching:
         """ConfigError where *student*, as it will be saved, is larger than a teacher."""
         check_size(student, self.teachers)
 
+    def notes(self) -> list[str]:
+        """What to know about the teachers before their figures on the dev set are read."""
+        mine = self._config
+        return [
+            f"the teacher in {teacher.run.path} held out other rows of data.train than this run, and has learned from "
+            f"most of its dev set: its figures there are too good. Set data.dev={teacher.run.config.data.dev} and "
+            f"train.seed={teacher.run.config.train.seed} as it did, or name a file as data.dev."
+            for teacher in self.teachers
+            if _holds_out_others(teacher.run.config, mine)
+        ]
+
     def metrics(self, rows: Rows, names: Sequence[str] | None) -> dict[str, dict[str, float]]:
         """The metrics of each teacher on *rows*, by its name."""
         skip = self._config.data.on_bad_row == "skip"
         return {teacher.name: teacher.run.measure(rows, names, skip_bad=skip).metrics() for teacher in self.teachers}
+
+
+def _holds_out_others(theirs: RunConfig, mine: RunConfig) -> bool:
+    """Whether a dev set is held out of the same file, by another share or seed."""
+    held_out = not any(config.data.dev is None or isinstance(config.data.dev, str) for config in (theirs, mine))
+    same_file = all(isinstance(config.data.train, str) for config in (theirs, mine)) and (
+        Path(str(theirs.data.train)).resolve() == Path(str(mine.data.train)).resolve()
+    )
+    differs = (theirs.data.dev, theirs.train.seed) != (mine.data.dev, mine.train.seed)
+    return held_out and same_file and differs

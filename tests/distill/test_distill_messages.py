@@ -33,6 +33,9 @@ def test_et_distill_wants_a_teacher_and_et_train_none(source: str, teacher: str)
         "distill.teacher is not set. Write distill.teacher=./runs/NAME@local, a finished run of the same task."
     )
     assert said(taught, api.train) == "distill.teacher is set, which et train does not read. Run it with et distill."
+    assert said({**plain, "search": {"target": {"params": "5M"}}}, api.train) == (
+        "search is set, which et train does not read. Run it with et distill, or leave it out."
+    )
     for other in ({"terms": {"vanilla-kd": 1.0}}, {"labels": 0.5}, {"augment": {"random-deletion": {}}}):
         message = "distill.teacher is not set. Write distill.teacher=./runs/NAME@local, a finished run"
         assert said({**plain, "distill": other}, api.train) == f"{message}."

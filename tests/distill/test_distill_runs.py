@@ -275,3 +275,16 @@ def test_the_command_line_distils(source: str, teacher: str, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert f"et predict {tmp_path / 'run'}" in done.stdout
     assert len(losses(api.load(tmp_path / "run"))) == 2
+
+
+def test_a_teacher_that_held_out_other_rows_is_said_to_have_seen_this_dev_set(source: str, tmp_path: Path) -> None:
+    taught = train_teacher(tmp_path / "teacher", source, data={"dev": 0.25}, train={"epochs": 1})
+    given: dict[str, Any] = {"data": {"dev": 0.25}, "train": {"epochs": 1}}
+    same = distil(tmp_path / "same", source, taught, **given)
+    other = distil(tmp_path / "other", source, taught, **{**given, "train": {"epochs": 1, "seed": 7}})
+    assert not any("held out" in note for note in same.results["notes"])
+    assert [note for note in other.results["notes"] if "held out" in note] == [
+        f"the teacher in {tmp_path / 'teacher'} held out other rows of data.train than this run, and has learned from "
+        "most of its dev set: its figures there are too good. Set data.dev=0.25 and train.seed=42 as it did, or name a "
+        "file as data.dev."
+    ]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import et_core as et
-from et_adabert.search.candidates import Candidate, collapse, finalists, pick
+from et_adabert.search.candidates import Candidate, candidates, collapse, finalists, pick
 from et_adabert.search.efficiency import Target
 from et_adabert.search.scores import Chosen
 from et_adabert.student.cell import Cell
@@ -163,6 +163,20 @@ def test_a_target_picks_the_best_of_those_that_keep_it() -> None:
     assert pick(rows, derived, Target({"latency_ms": 3.0})) is rows[1]
     assert pick(rows, derived, Target({"latency_ms": 3.0, "params": 1500})) is rows[0]
     assert pick(rows, derived, Target({"latency_ms": 0.5})) is None
+
+
+def test_what_is_drawn_beside_the_derived_cells_depends_on_the_seed() -> None:
+    def drawn(seed: int) -> list[tuple[str, Chosen]]:
+        torch.manual_seed(seed)
+        return [
+            (group, Chosen(chosen.nodes, chosen.depth))
+            for group, chosen in candidates(torch.zeros(9, 10), torch.zeros(3), depths=range(1, 4), sampled=8)
+        ]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1)[:3] == drawn(2)[:3]
+    assert drawn(1)[3:] != drawn(2)[3:]
+    assert [group for group, _ in drawn(1)] == ["derived cell"] * 3 + ["drawn cell"] * 8
 
 
 def test_finalists_are_the_best_of_each_depth_in_turn() -> None:

@@ -22,7 +22,8 @@ class Probes(RowDistiller):
     *fit_rows* training rows, with *l2* on the weights of standardised states. Per row m, the loss is the sum over the
     student's layers i of w_im * KL(softmax(z_j(i) / T) || softmax(s_i / T)), of probe logits z and those s of the
     student's classifiers, which are trained with it and then left behind. The paper has the cross-entropy, from which
-    this differs by the teacher's entropy, and T = 1. Numbers are compared by squared differences.
+    this differs by the teacher's entropy, and T = 1; at a higher one gradients shrink by T^2, which is not made up for.
+    Numbers are compared by squared differences.
 
     *layers* says what j is: "adabert" is ceil(i * J / K), "last" the topmost layers, a list names each, 0 being the
     embeddings. *weighting* "example" is the paper's: w_im is the softmax over i of minus the error of probe j(i) on the
