@@ -153,7 +153,7 @@ class Late(Objective):
 def test_a_phase_that_begins_later_has_the_whole_schedule_for_itself(tmp_path: Path) -> None:
     objective = Late()
     split = split_of(store_of(tmp_path / "rows.arrow", word_examples(120)))
-    train = settings(max_steps=10, warmup=0.2, optimizer="sgd", lr=1.0, weight_decay=0.0)
+    train = settings(max_steps=10, warmup=0.2, schedule="linear", optimizer="adamw", lr=1.0, weight_decay=0.0)
     fit(objective, {"train": split}, tmp_path / "run", train=train)
     numbers = torch.tensor([*objective.seen, (objective.early.item(), objective.late.item())])
     early, late = (numbers[:-1] - numbers[1:]).unbind(1)
