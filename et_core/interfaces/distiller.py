@@ -24,6 +24,9 @@ class Distiller(nn.Module, ABC):
     per_token: ClassVar[frozenset[str]] = frozenset()
     """The names of what is recorded for each token [B, L, ...]; teacher and student then read the same tokens."""
 
+    forward_options: ClassVar[frozenset[str]] = frozenset()
+    """Options that only ``forward`` reads, such as a temperature: when they change, what was recorded is still good."""
+
     recorded_layers: tuple[int, ...] = ()
     """The teacher's layers that ``record`` keeps, where the choice depends on the student."""
 

@@ -56,7 +56,7 @@ class Recordings:
             "lessons": [
                 [
                     lesson.name,
-                    repr(lesson.options),
+                    _recording_options(lesson),
                     lesson.distiller.recorded_layers,
                     code_fingerprint(type(lesson.distiller)),
                 ]
@@ -198,3 +198,8 @@ class Recordings:
                     f"{name.partition('/')[0]} compares token by token, but the teacher in {self._teacher.run.path} "
                     "cuts texts at another length. Set data.max_length and data.truncation as in its config.yaml."
                 )
+
+
+def _recording_options(lesson: Lesson) -> str:
+    chosen = lesson.options.items()
+    return repr({name: value for name, value in chosen if name not in lesson.distiller.forward_options})

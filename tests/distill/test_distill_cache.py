@@ -40,6 +40,9 @@ def test_a_teacher_runs_once_for_the_same_rows(source: str, teacher: str, own_ca
     # Neither weights nor the student's own training change what is recorded.
     other = {"train": {"epochs": 1, "lr": 1e-2}, "distill": {"labels": 0.1}}
     assert times_read(tmp_path / "third", source, teacher, {**TERMS, "pkd": 3.0}, **other) == 0
+    # Nor does what is only compared.
+    compared = {**TERMS, "vanilla-kd": {"temperature": 4.0}, "pkd": {"reduce": "sum"}}
+    assert times_read(tmp_path / "fourth", source, teacher, compared) == 0
     assert cached("encoded") == kept
     assert bits(tmp_path / "first") == bits(tmp_path / "second")
 
@@ -55,7 +58,7 @@ def test_it_runs_again_for_what_is_another(
     changed = {
         "teacher": lambda: {"teacher": train_teacher(tmp_path / "other", source, train={"epochs": 1})},
         "rows": lambda: {"source": str(rows)},
-        "options": lambda: {"terms": {**TERMS, "pkd": {"reduce": "sum"}}},
+        "options": lambda: {"terms": {**TERMS, "probes": {"weight": 0.5, "fit_rows": 16, "l2": 0.1}}},
         "terms": lambda: {"terms": {"vanilla-kd": 1.0}},
         "layers": lambda: {"terms": {**TERMS, "pkd": {"layers": [2]}}},
         "seed of what is fitted": lambda: {"train": {"seed": 1}},

@@ -36,6 +36,7 @@ class MiniLm(RowDistiller):
 
     wants = frozenset({PARTS})
     per_token = frozenset(_NAMES)
+    forward_options = frozenset({"relations"})
 
     def __init__(
         self,

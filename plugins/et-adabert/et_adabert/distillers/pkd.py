@@ -27,6 +27,7 @@ class Pkd(RowDistiller):
     """
 
     wants = frozenset({"layers"})
+    forward_options = frozenset({"reduce"})
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class Probes(RowDistiller):
     """
 
     wants = frozenset({"layers"})
+    forward_options = frozenset({"layers", "temperature", "weighting", "pooling"})
 
     def __init__(
         self,

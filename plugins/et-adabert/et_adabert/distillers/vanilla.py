@@ -21,6 +21,8 @@ class VanillaKd(RowDistiller):
     regression and "kl" for labels. A *temperature* may change in the course of training.
     """
 
+    forward_options = frozenset({"temperature", "loss"})
+
     def __init__(self, *, temperature: float | Ramp = 1.0, loss: Literal["auto", "kl", "mse"] = "auto") -> None:
         super().__init__()
         check_temperature("vanilla-kd", temperature)
