@@ -23,7 +23,7 @@ from et_core.interfaces import (
     build_backbone,
     build_distiller,
 )
-from et_core.testing.distiller.observed import Sizes, model_of
+from et_core.testing.distiller.observed import Sizes, features_of, model_of, observed, text_batch
 from et_core.testing.parts import small_tokenizer
 
 
@@ -240,6 +240,30 @@ def test_a_term_asks_for_no_more_than_it_compares() -> None:
     attention = build("tinybert", student, teacher, hidden=False)
     assert (attention.wants, attention.per_token) == ({"queries-keys-values"}, {"queries", "keys"})
     assert not list(attention.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vanilla-kd", {"temperature": 3.0, "loss": "mse"}),
+        ("pkd", {"reduce": "sum"}),
+        ("probes", {"layers": "last", "temperature": 2.0, "weighting": "none", "pooling": "mean"}),
+        ("minilm", {"relations": "queries+keys+values"}),
+    ],
+)
+def test_what_is_recorded_does_not_depend_on_options_of_forward(name: str, options: dict[str, Any]) -> None:
+    student, teacher, rng = of_depth(2), of_depth(4), torch.Generator().manual_seed(0)
+    plain, other = build(name, student, teacher), build(name, student, teacher, **options)
+    batch = text_batch(6, 3, rng)
+    raw = features_of(batch, Sizes(8, 4), plain.wants, rng)
+    taught = observed({**raw, "outputs.logits": torch.randn(6, 3, generator=rng)}, batch)
+    for distiller in (plain, other):
+        assert distiller.forward_options == options.keys()
+        if distiller.fit_rows:
+            distiller.fit(iter([(taught, batch)]))
+    expected, found = plain.record(taught, batch), other.record(taught, batch)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[part], expected[part]) for part in expected)
 
 
 @pytest.mark.parametrize("name", ["pkd", "tinybert"])

@@ -385,29 +385,6 @@ def test_probes_are_0_where_the_students_classifiers_say_the_same(teacher: Model
     assert mean_term(distiller, teacher, teacher, batch) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("vanilla-kd", {"temperature": 3.0, "loss": "mse"}),
-        ("pkd", {"reduce": "sum"}),
-        ("probes", {"layers": "last", "temperature": 2.0, "weighting": "none", "pooling": "mean"}),
-        ("minilm", {"relations": "queries+keys+values"}),
-    ],
-)
-def test_what_is_recorded_does_not_depend_on_options_of_forward(
-    student: Model, teacher: Model, batch: Batch, name: str, options: dict[str, Any]
-) -> None:
-    taught = seen(teacher, batch)
-    plain, other = build(name, student, teacher), build(name, student, teacher, **options)
-    for distiller in (plain, other):
-        assert distiller.forward_options == options.keys()
-        if distiller.fit_rows:
-            distiller.fit(iter([(taught, batch)]))
-    expected, found = plain.record(taught, batch), other.record(taught, batch)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[part], expected[part]) for part in expected)
-
-
 @pytest.mark.parametrize("name", ["vanilla-kd", "pkd", "tinybert", "minilm", "probes"])
 def test_autocast_takes_no_digits_from_a_term(student: Model, teacher: Model, batch: Batch, name: str) -> None:
     distiller = build(name, student, teacher)
